@@ -1,0 +1,112 @@
+"""`emu-edit models` and `emu-edit tasks`: what there is. Models are looked at, not loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.checkpoints import bundled_editor_path
+from ..core.errors import EmuEditError
+from ..core.tasks import TASKS
+from ..core.weights import read_header, read_json
+
+PACK = Path(__file__).resolve().parent.parent
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # of a single-file Stable Diffusion 1.x
+EDITOR_CHANNELS = 8  # noisy latent and picture latent, four each
+
+
+@dataclass(frozen=True)
+class Found:
+    """An editor on disk. `size_mb` counts its weights; `tasks` is empty for a plain InstructPix2Pix."""
+
+    name: str
+    path: str
+    bundled: bool
+    size_mb: float
+    tasks: tuple[str, ...]
+    defaults: dict[str, Any]
+
+
+def find_editors(folders: Sequence[str] = ()) -> list[Found]:
+    """The bundled editors, those of ComfyUI's model folders (if the pack lies in one), those of `folders`."""
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise EmuEditError(f"folder {folder!r} does not exist; give one that holds editors.")
+    bundled = bundled_editor_path().parent
+    places = [bundled, *_comfy_folders(), *map(Path, folders)]
+    found: dict[Path, Found] = {}
+    for place in places:
+        for path in _candidates(place):
+            editor = _look(path, bundled=place == bundled)
+            if editor is not None:
+                found.setdefault(path.resolve(), editor)
+    return list(found.values())
+
+
+def _comfy_folders() -> list[Path]:
+    """models/diffusers and models/checkpoints of the ComfyUI that this pack is installed in."""
+    if PACK.parent.name != "custom_nodes":
+        return []
+    models = PACK.parent.parent / "models"
+    return [models / "diffusers", models / "checkpoints"]
+
+
+def _candidates(place: Path) -> Iterator[Path]:
+    if (place / "model_index.json").is_file():
+        yield place
+        return
+    if place.is_dir():
+        for entry in sorted(place.iterdir()):
+            if entry.suffix == ".safetensors" or (entry / "model_index.json").is_file():
+                yield entry
+
+
+def _look(path: Path, bundled: bool) -> Found | None:
+    """What a folder or file says of itself; None for what is no editor or cannot be read."""
+    try:
+        if path.is_file():
+            shape = read_header(path)[0].get(FIRST_LAYER, (0, 0))
+            if shape[1] != EDITOR_CHANNELS:
+                return None
+            return Found(path.stem, str(path), bundled, _megabytes([path]), (), {})
+        latent = read_json(path / "vae" / "config.json").get("latent_channels", 4)
+        if read_json(path / "unet" / "config.json").get("in_channels") != 2 * latent:
+            return None
+        ours = path / "emu_edit" / "config.json"
+        config = read_json(ours) if ours.is_file() else {}
+    except EmuEditError:
+        return None
+    size = _megabytes(path.rglob("*.safetensors"))
+    names = tuple(config.get("task_names", ()))
+    return Found(config.get("name", path.name), str(path), bundled, size, names, config.get("defaults", {}))
+
+
+def _megabytes(files) -> float:
+    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
+
+
+def list_models(folders: Sequence[str], as_json: bool) -> None:
+    """Print the editors found, as JSON {"models": [...]} or as lines."""
+    models = find_editors(folders)
+    if as_json:
+        print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
+        return
+    for model in models:
+        known = f"{len(model.tasks)} tasks" if model.tasks else "no tasks"
+        defaults = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in model.defaults.items())
+        print(f"{model.name}{' (bundled)' if model.bundled else ''}: {model.size_mb} MB, {known}")
+        print(f"    {model.path}" + (f"\n    {defaults}" if defaults else ""))
+    if not models:
+        print(f"no editors found; the bundled one belongs in {bundled_editor_path()}")
+
+
+def list_tasks(as_json: bool) -> None:
+    """Print the sixteen tasks, as JSON {"tasks": [...]} or as lines."""
+    if as_json:
+        print(json.dumps({"tasks": [asdict(task) for task in TASKS.values()]}, indent=2))
+        return
+    for task in TASKS.values():
+        print(f"{task.id:13}{task.group:11}{task.description}")

@@ -1,0 +1,1 @@
+"""The shared library: algorithms over a small backbone protocol. Imports no ComfyUI."""

@@ -1,0 +1,246 @@
+"""An editor as a folder: diffusers' layout, and beside it what makes it an Emu Edit model.
+
+model_index.json  unet/  vae/  text_encoder/  tokenizer/  scheduler/      as diffusers writes them
+emu_edit/config.json, emu_edit/tasks.safetensors                          ours: task table, defaults
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .diffusers_backbone import DiffusersBackbone
+from .errors import EmuEditError
+from .model_parts import (
+    DIFFUSERS_STEM,
+    TRANSFORMERS_STEM,
+    load_text_encoder,
+    load_tokenizer,
+    load_unet,
+    load_vae,
+    read_config,
+    text_encoder_tensors,
+)
+from .task_conditioning import TaskConditioner
+from .weights import cast_tensors, pour, read_json, read_tensors, write_json, write_tensors
+
+FORMAT, VERSION = "emu-edit", 1
+Config = Mapping[str, Any]
+_OURS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "emu_edit")
+
+
+def load_folder(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """The keyword arguments of DiffusersBackbone for the editor in `folder`, on the CPU in `dtype`."""
+    if not (folder / "model_index.json").is_file():
+        rescued = backup_of(folder)
+        mend = f"a save was interrupted, so rename {rescued} to {folder.name}"
+        mend = mend if rescued.is_dir() else "give a diffusers folder or a .safetensors file"
+        raise EmuEditError(f"{folder} is not a model folder (no model_index.json); {mend}.")
+    index = read_json(folder / "model_index.json")
+    if not (folder / "unet").is_dir() or "text_encoder_2" in index:
+        parts = ", ".join(sorted(key for key, value in index.items() if isinstance(value, list))) or "nothing"
+        raise EmuEditError(
+            f"{folder} is a {index.get('_class_name')} with {parts}; use an InstructPix2Pix of the Stable "
+            "Diffusion 1.5 family, which has one U-Net and one text encoder."
+        )
+    # Small files first: most mistakes show there, before anything large is read.
+    configs = {part: read_config(folder / part) for part in ("unet", "vae", "text_encoder")}
+    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"])
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    tasks = _load_tasks(folder, configs["unet"])
+    text_encoder = load_text_encoder(folder / "text_encoder", configs["text_encoder"], dtype)
+    return {
+        "tokenizer": load_tokenizer(folder / "tokenizer", text_encoder),
+        "text_encoder": text_encoder,
+        "vae": load_vae(folder / "vae", configs["vae"], dtype),
+        "unet": load_unet(folder / "unet", configs["unet"], dtype),
+        "scheduler_config": scheduler,
+        "name": folder.name,
+        **tasks,
+    }
+
+
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config) -> None:
+    """Raise EmuEditError unless the parts' configurations are those of one InstructPix2Pix."""
+    extra = unet.get("addition_embed_type")
+    if extra not in (None, "text"):
+        raise EmuEditError(
+            f"{folder / 'unet'} is a U-Net with added conditions of type {extra!r} (SDXL or a relative); use "
+            "an editor of the Stable Diffusion 1.5 family."
+        )
+    channels, latent = unet["in_channels"], vae["latent_channels"]
+    if channels != 2 * latent:
+        hint = " (it makes pictures from text alone)" if channels == latent else ""
+        raise EmuEditError(
+            f"{folder} has {channels} input channels{hint}; an InstructPix2Pix editor has {2 * latent}, so "
+            "use the folder of such an editor."
+        )
+    context, width = unet["cross_attention_dim"], text["hidden_size"]
+    if context != width:
+        raise EmuEditError(
+            f"{folder}: its text encoder is {width} wide, its U-Net reads {context}; use parts of one model."
+        )
+
+
+def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
+    """What emu_edit/ adds to the arguments of DiffusersBackbone; nothing if the model takes no tasks."""
+    file = folder / "emu_edit" / "config.json"
+    context = unet["cross_attention_dim"]
+    expected = unet.get("projection_class_embeddings_input_dim") if unet.get("class_embed_type") else None
+    if not file.is_file():
+        if expected is not None:
+            raise EmuEditError(
+                f"{folder} takes task vectors but {file} does not exist; download the model again."
+            )
+        return {}
+    config = read_json(file)
+    if config.get("format") != FORMAT or config.get("version") != VERSION:
+        raise EmuEditError(
+            f"{file} is of format {config.get('format')!r} version {config.get('version')!r}; this "
+            f"program reads {FORMAT!r} version {VERSION}, so update it."
+        )
+    names, defaults = config.get("task_names"), config.get("defaults", {})
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not named or not isinstance(defaults, dict):
+        raise EmuEditError(
+            f"{file}: task_names must be a list of names and defaults an object; mend or replace it."
+        )
+    settings = {
+        "name": str(config.get("name", folder.name)),
+        "predicts": config.get("predicts"),
+        "image_condition": config.get("image_condition", "unscaled"),
+        "defaults": defaults,
+    }
+    if not names:
+        return settings
+    widths = (config.get("task_width"), config.get("context_width"))
+    if not isinstance(expected, int) or widths != (expected, context):
+        raise EmuEditError(
+            f"{file} says task width {widths[0]} and context {widths[1]} but the U-Net takes {expected} "
+            f"and {context}; use the emu_edit folder that came with this model."
+        )
+    conditioner = TaskConditioner(expected, context, names)
+    source = folder / "emu_edit" / "tasks.safetensors"
+    pour(conditioner, read_tensors(source), source)
+    return settings | {"conditioner": conditioner}
+
+
+def save_folder(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write an editor. What stands in `folder` is replaced only when all is written; other files there stay.
+
+    `dtype` is the type of the stored network weights (None: as they are); task vectors stay float32.
+    Raises EmuEditError when `folder` holds something that is not an editor, or the disk refuses.
+    """
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_editor(folder))):
+        raise EmuEditError(f"{folder} exists and is not an editor's folder; choose a new or an empty one.")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(editor, part, dtype)
+        _swap(part, folder)
+    except OSError as problem:
+        raise EmuEditError(f"{folder} could not be written ({problem}); choose another place.") from problem
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_editor(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file()
+
+
+def backup_of(folder: Path) -> Path:
+    """Where the former folder waits while a new one takes its name."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _swap(part: Path, folder: Path) -> None:
+    """Put the folder `part` in the place of `folder`. Whenever this stops, one whole editor remains."""
+    backup = backup_of(folder)
+    # An earlier save may have been killed: before its second rename, or after it.
+    if backup.exists() and not folder.exists():
+        os.replace(backup, folder)
+    elif backup.exists():
+        _retire(backup, folder)
+    if folder.exists():
+        os.replace(folder, backup)
+    try:
+        os.replace(part, folder)
+    finally:
+        if backup.exists() and not folder.exists():
+            os.replace(backup, folder)
+    if backup.exists():
+        _retire(backup, folder)
+
+
+def _retire(backup: Path, folder: Path) -> None:
+    """Delete a former folder, once whatever in it is not ours has moved to the present one."""
+    for entry in backup.iterdir():
+        if entry.name not in _OURS and not (folder / entry.name).exists():
+            os.replace(entry, folder / entry.name)
+    shutil.rmtree(backup, ignore_errors=True)
+
+
+def _write(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None) -> None:
+    for part, model in (("unet", editor.unet), ("vae", editor.vae)):
+        model.save_config(str(folder / part))
+        write_tensors(
+            folder / part / f"{DIFFUSERS_STEM}.safetensors", cast_tensors(model.state_dict(), dtype)
+        )
+    text = folder / "text_encoder"
+    editor.text_encoder.config.save_pretrained(str(text))
+    write_json(text / "config.json", read_json(text / "config.json") | {"architectures": ["CLIPTextModel"]})
+    write_tensors(
+        text / f"{TRANSFORMERS_STEM}.safetensors",
+        cast_tensors(text_encoder_tensors(editor.text_encoder), dtype),
+    )
+    editor.tokenizer.save_pretrained(str(folder / "tokenizer"))
+    write_json(folder / "scheduler" / "scheduler_config.json", editor.scheduler_config)
+    write_json(folder / "model_index.json", _index(editor))
+    conditioner = editor.conditioner
+    config: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": editor.name,
+        "task_names": list(editor.task_names),
+        "task_width": conditioner.task_width if conditioner else None,
+        "context_width": conditioner.context_width if conditioner else None,
+        "predicts": editor.predicts,
+        "image_condition": editor.image_condition_scale,
+        "defaults": dict(editor.defaults),
+    }
+    write_json(folder / "emu_edit" / "config.json", config)
+    if conditioner is not None:
+        write_tensors(folder / "emu_edit" / "tasks.safetensors", conditioner.state_dict())
+
+
+def _index(editor: DiffusersBackbone) -> Mapping[str, Any]:
+    plain = editor.conditioner is None and type(editor.vae).__name__ != "PatchAutoencoder"
+    classes = {
+        "unet": editor.unet,
+        "vae": editor.vae,
+        "text_encoder": editor.text_encoder,
+        "tokenizer": editor.tokenizer,
+    }
+    index: dict[str, Any] = {
+        # Stock diffusers runs an editor without task vectors; it must not silently run the others.
+        "_class_name": "StableDiffusionInstructPix2PixPipeline" if plain else "EmuEdit",
+        "scheduler": ["diffusers", editor.scheduler_config.get("_class_name", "DDIMScheduler")],
+    }
+    for part, value in classes.items():
+        library = type(value).__module__.split(".")[0]
+        known = library if library in ("diffusers", "transformers") else "emu_edit"
+        index[part] = [known, type(value).__name__]
+    if plain:
+        index |= {
+            "safety_checker": [None, None],
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+        }
+    return index

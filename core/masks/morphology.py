@@ -1,0 +1,163 @@
+"""Growing and shrinking masks by a disc, exact to the pixel.
+
+The disc of radius r holds the offsets (dx, dy) with dx*dx + dy*dy <= r*r; r may be any real number of pixels. It
+is described by its half-widths: row dy of it reaches from -w[|dy|] to +w[|dy|], and w never grows with |dy|.
+Any such shape can be used; `opencv_ellipse` gives OpenCV's.
+
+A shape of this kind is a union of centred rectangles, one for each step of its outline. With H_a and V_b the
+growth by a pixels along rows and by b along columns, and the rectangles (w1, h1), (w2, h2), ... from the
+widest to the tallest, H_a H_b = H_(a+b) turns the union into a scheme after Horner,
+
+    H_wn( V_hn | H_(w(n-1) - wn)( ... H_(w1 - w2)( V_h1 ) ) ),
+
+which costs some r/sqrt(2) short steps for the whole disc instead of one for each of its pi r r pixels. Black
+and white masks take each step on 64 pixels at once (bits.py), grey ones on one.
+
+What lies outside the picture never counts, neither as black nor as white, so an object that the frame cuts
+does not shrink from there. This equals scipy.ndimage's grey_dilation and grey_erosion with mode="reflect",
+too: a mirrored pixel is never nearer than its original, and the shape is symmetric and without notches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import EmuEditError
+from . import bits
+
+# Grey values handled at a time: small enough for a processor's cache, large enough to keep a graphics card busy.
+_CHUNK_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 24
+
+
+def disc(radius: float, rows: int | None = None) -> tuple[int, ...]:
+    """Half-widths of the disc dx*dx + dy*dy <= radius*radius for dy = 0, 1, ...; no more than `rows` of them."""
+    if not (math.isfinite(radius) and radius >= 0):
+        raise EmuEditError(f"mask: the radius must be 0 or more pixels, got {radius}; 0 leaves it as it is.")
+    square = math.floor(radius * radius)
+    count = math.floor(radius) + 1
+    return tuple(math.isqrt(square - dy * dy) for dy in range(count if rows is None else min(count, rows)))
+
+
+def opencv_ellipse(radius: int) -> tuple[int, ...]:
+    """Half-widths of OpenCV's getStructuringElement(MORPH_ELLIPSE, (2*radius+1, 2*radius+1)).
+
+    It rounds each half-width where the disc rounds down, and is therefore a little fatter.
+    """
+    return tuple(round(math.sqrt(radius * radius - dy * dy)) for dy in range(radius + 1))
+
+
+def dilate(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> Tensor:
+    """Grow what is white: each pixel of [..., H, W] becomes the largest within the disc around it.
+
+    bool or floats, black and white or grey; the type is kept. shape: half-widths of another structuring
+    element than the disc of `radius` pixels. NaN spreads like the largest value.
+    """
+    return _morph(mask, radius, shape, torch.maximum)
+
+
+def erode(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> Tensor:
+    """Shrink what is white: each pixel becomes the smallest within the disc around it. Otherwise as dilate."""
+    return _morph(mask, radius, shape, torch.minimum)
+
+
+def _morph(mask: Tensor, radius: float, shape: Sequence[int] | None, join: Callable[..., Tensor]) -> Tensor:
+    if mask.ndim < 2 or not (mask.dtype == torch.bool or mask.is_floating_point()):
+        raise EmuEditError(
+            f"mask: expected bools or floats [..., height, width], got {mask.dtype} of shape "
+            f"{list(mask.shape)}; convert it."
+        )
+    height, width = mask.shape[-2:]
+    widths = disc(radius, height) if shape is None else tuple(shape[:height])
+    if mask.numel() == 0 or (len(widths) == 1 or height == 1) and min(widths[0], width - 1) == 0:
+        return mask.clone()
+    steps = _staircase(widths, width)
+    planes = mask.detach().reshape(-1, height, width)
+    grown = _black_and_white(planes, steps, join is torch.minimum)
+    if grown is None:
+        grown = _grey(planes, steps, join)
+    return grown.reshape(mask.shape)
+
+
+def _staircase(widths: Sequence[int], width: int) -> list[tuple[int, int]]:
+    """The rectangles (half-width, half-height) whose union is the shape, widest first."""
+    tallest: dict[int, int] = {}
+    for dy, half in enumerate(widths):
+        tallest[min(half, width - 1)] = dy
+    return list(tallest.items())
+
+
+def _union(
+    planes: Tensor,
+    steps: list[tuple[int, int]],
+    across: Callable[[Tensor, int], Tensor],
+    down: Callable[[Tensor, int], Tensor],
+    join: Callable[..., Tensor],
+) -> Tensor:
+    """The scheme of the module's first lines; `across` and `down` grow along rows and columns."""
+    column, grown_by, result = planes, 0, None
+    for (half, tall), (following, _) in zip(steps, [*steps[1:], (0, 0)], strict=True):
+        column = down(column, tall - grown_by)
+        grown_by = tall
+        result = across(column if result is None else join(result, column), half - following)
+    return planes if result is None else result
+
+
+def _black_and_white(planes: Tensor, steps: list[tuple[int, int]], shrink: bool) -> Tensor | None:
+    """Word by word, or None where that is not possible: grey values, unusual machines."""
+    on_host = planes.device.type == "cpu"
+    # Elsewhere, looking whether floats are black and white would make the device wait for the host.
+    if not bits.SUPPORTED or not (on_host or planes.device.type == "cuda" and planes.dtype == torch.bool):
+        return None
+    # To shrink the white is to grow the black.
+    words = bits.pack(~planes if planes.dtype == torch.bool else 1 - planes) if shrink else bits.pack(planes)
+    if words is None:
+        return None
+
+    def down(rows: Tensor, extent: int) -> Tensor:
+        return _spread(rows, extent, -2, torch.bitwise_or)
+
+    words = _union(words, steps, bits.spread, down, torch.bitwise_or)
+    return bits.unpack(words, planes.shape[-1], planes.dtype, inverted=shrink)
+
+
+def _grey(planes: Tensor, steps: list[tuple[int, int]], join: Callable[..., Tensor]) -> Tensor:
+    """Value by value, a band of rows at a time."""
+    batch, height, width = planes.shape
+    halo = steps[-1][1]
+    budget = _CHUNK_CPU if planes.device.type == "cpu" else _CHUNK_ELSEWHERE
+    rows = max(budget // width, halo, 1)
+    result = torch.empty(batch, height, width, dtype=planes.dtype, device=planes.device)
+
+    def across(piece: Tensor, extent: int) -> Tensor:
+        return _spread(piece, extent, -1, join)
+
+    def down(piece: Tensor, extent: int) -> Tensor:
+        return _spread(piece, extent, -2, join)
+
+    for plane, target in zip(planes, result, strict=True):
+        for top in range(0, height, rows):
+            first, last = max(0, top - halo), min(height, top + rows + halo)
+            piece = _union(plane[first:last], steps, across, down, join)
+            target[top : top + rows] = piece[top - first : top - first + rows]
+    return result
+
+
+def _spread(planes: Tensor, extent: int, axis: int, join: Callable[..., Tensor]) -> Tensor:
+    """Each value meets its neighbours up to `extent` away along one axis."""
+    size = planes.shape[axis]
+    extent = min(extent, size - 1)
+    reach = 0
+    while reach < extent:
+        # Two copies shifted by up to 2*reach+1 touch: the reach triples with each round.
+        step = min(2 * reach + 1, extent - reach)
+        grown = planes.clone()
+        for here, there in ((step, 0), (0, step)):
+            target = grown.narrow(axis, here, size - step)
+            join(target, planes.narrow(axis, there, size - step), out=target)
+        planes = grown
+        reach += step
+    return planes

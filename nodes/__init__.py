@@ -1,0 +1,28 @@
+"""The graph blocks: thin classes that read sockets, call core, and return sockets."""
+
+from typing import Any
+
+from .edit import EditByInstruction
+from .families import TaskForEditor
+from .loaders import LoadEditor
+from .pictures import ExamplePicture
+from .score import Compare, Scores
+from .scorers import LoadScorer
+from .sequence import SequentialEditThreshold
+from .tasks import PickTask
+
+_NODES: tuple[Any, ...] = (
+    LoadEditor,
+    ExamplePicture,
+    PickTask,
+    EditByInstruction,
+    SequentialEditThreshold,
+    LoadScorer,
+    Scores,
+    Compare,
+    TaskForEditor,
+)
+
+# The ids are written into every saved workflow: never rename one.
+NODE_CLASS_MAPPINGS: dict[str, Any] = {node.ID: node for node in _NODES}
+NODE_DISPLAY_NAME_MAPPINGS: dict[str, str] = {node.ID: node.DISPLAY_NAME for node in _NODES}

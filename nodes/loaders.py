@@ -1,0 +1,136 @@
+"""Load Editor: the bundled small editor, or one of the user's own from ComfyUI's model folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..core.errors import EmuEditError
+from . import host
+from .widgets import choice
+
+BUNDLED = "bundled small editor"
+MODEL_FILES = (".safetensors", ".json", ".txt")
+FOLDER_DEPTH = 3
+
+# One copy of an editor however many nodes and prompts name it; gone when nothing holds it any more.
+_loaded: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+
+
+def _is_editor_folder(folder: Path) -> bool:
+    """Whether it is laid out as diffusers saves a model."""
+    return (folder / "model_index.json").is_file() or (folder / "unet" / "config.json").is_file()
+
+
+def editors() -> dict[str, Path]:
+    """Every editor the menu offers: name -> file or folder."""
+    from ..core.checkpoints import bundled_editor_path
+
+    found = {BUNDLED: Path(bundled_editor_path())}
+    for root in host.model_roots("diffusers"):
+        for place, folders, _ in os.walk(root, followlinks=True):
+            folder = Path(place)
+            depth = len(folder.relative_to(root).parts)
+            if depth and _is_editor_folder(folder):
+                found.setdefault(f"diffusers/{folder.relative_to(root).as_posix()}", folder)
+                folders.clear()
+            elif depth >= FOLDER_DEPTH:
+                folders.clear()
+            folders.sort()
+    for name, path in sorted(host.files_of("checkpoints").items()):
+        found[f"checkpoints/{name}"] = path
+    return found
+
+
+def editor_path(name: str) -> Path:
+    """The path of a menu entry. No other path can be named: EmuEditError for what is not in the menu."""
+    path = editors().get(name)
+    if path is None:
+        raise EmuEditError(
+            f"{name!r} is not among the editors found; put a diffusers folder under models/diffusers or a "
+            ".safetensors file under models/checkpoints, press R, and pick it from the menu."
+        )
+    if not path.exists():
+        raise EmuEditError(f"{name!r} should be at {path} but is not there; install the node pack again.")
+    return path
+
+
+def signature(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of every file that a model is read from: changes when the model does."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in MODEL_FILES)
+    return tuple((str(f.relative_to(path)), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()])
+
+
+class LoadEditor:
+    """Loads an instruction editor once and lends it to every node that asks."""
+
+    ID = "EmuEditLoadEditor"
+    DISPLAY_NAME = "Load Editor"
+    CATEGORY = "Emu Edit"
+    DESCRIPTION = (
+        "Loads a model that edits pictures by instruction. The bundled small editor needs no download and "
+        "edits simple drawn scenes; for photographs put an InstructPix2Pix model into models/checkpoints "
+        "(.safetensors) or models/diffusers (a folder)."
+    )
+    SEARCH_ALIASES = ["emu edit", "instructpix2pix", "ip2p", "load editor model", "instruction editor"]
+    FUNCTION = "load"
+    RETURN_TYPES = ("EMU_BACKBONE",)
+    RETURN_NAMES = ("editor",)
+    OUTPUT_TOOLTIPS = ("The editor, for Edit by Instruction and for Task.",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "editor": choice(
+                    list(editors()),
+                    BUNDLED,
+                    "The bundled editor, a folder under models/diffusers, or a .safetensors file under "
+                    "models/checkpoints. Files changed on disk are loaded again.",
+                ),
+                "device": choice(
+                    ("auto", "cpu"),
+                    "auto",
+                    "auto is ComfyUI's own device, and lets ComfyUI move the model out when memory is short. "
+                    "cpu keeps it off the graphics card.",
+                ),
+                "precision": choice(
+                    ("auto", "float32", "bfloat16", "float16"),
+                    "auto",
+                    "The number format of the weights. auto is float16 on a graphics card that gains by it "
+                    "and float32 elsewhere; choose float32 if pictures come out black.",
+                ),
+            }
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, editor: str) -> bool | str:
+        try:
+            editor_path(editor)
+        except EmuEditError as slip:
+            return str(slip)
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, editor: str, device: str, precision: str) -> str:
+        return repr(signature(editor_path(editor)))
+
+    def load(self, editor: str, device: str, precision: str) -> tuple[Any]:
+        from ..core.checkpoints import load_editor
+        from ..core.packages import need
+
+        with host.slips_of(self, "editor"):
+            for package in ("transformers", "diffusers"):
+                need(package, "to load an editor")
+            path = editor_path(editor)
+            where = host.run_device(device)
+            dtype = host.run_dtype(precision, where)
+            key = (str(path), signature(path), str(where), dtype)
+            backbone = _loaded.get(key)
+            if backbone is None:
+                backbone = load_editor(path, "cpu", dtype, tokenizer_folders=host.tokenizer_folders())
+                host.manage(backbone, where)
+                _loaded[key] = backbone
+        return (backbone,)

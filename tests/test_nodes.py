@@ -1,0 +1,345 @@
+"""The nodes without ComfyUI: schemas, help, translations, runs on a toy editor, sentences for slips."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from toy_models import toy_backbone, toy_pictures
+
+from emu_edit.core.errors import EmuEditError
+from emu_edit.core.tasks import TASK_IDS, TaskVector
+from emu_edit.nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, host, loaders, pictures, tasks
+from emu_edit.nodes.edit import EditByInstruction
+from emu_edit.nodes.loaders import BUNDLED, LoadEditor
+from emu_edit.nodes.pictures import ExamplePicture
+from emu_edit.nodes.sequence import SequentialEditThreshold
+from emu_edit.nodes.tasks import PickTask
+
+# Saved workflows hold these ids, input names and output names: append, never rename or reorder.
+IDS = {
+    "EmuEditLoadEditor": (["editor", "device", "precision"], ["editor"]),
+    "EmuEditExamplePicture": (["picture"], ["image", "instruction"]),
+    "EmuEditTask": (["task", "instruction", "editor"], ["task", "name"]),
+    "EmuEditInstruct": (
+        ["editor", "image", "instruction", "seed", "steps", "text_guidance", "image_guidance"]
+        + ["guidance_rescale", "sampler", "size", "task", "mask"],
+        ["edited"],
+    ),
+    "EmuEditSequentialThreshold": (["previous", "edited", "alpha", "sigma"], ["kept", "change", "report"]),
+    "EmuEditLoadScorer": (["preset", "clip", "dino", "device"], ["scorer"]),
+    "EmuEditScores": (
+        ["before", "after", "full_scale", "mask", "scorer", "input_caption", "output_caption"],
+        ["table", "heat_map", "l1", "l1_inside", "l1_outside", "psnr", "ssim", "ssim_inside"]
+        + ["ssim_outside", "clip_dir", "clip_im", "clip_out", "dino", "scores"],
+    ),
+    "EmuEditCompare": (["before", "after", "mode"], []),
+    "EmuEditTaskForEditor": (
+        ["instruction", "task", "family", "target_caption"],
+        ["prompt", "task", "alpha", "mask_policy", "multiple", "size", "note"],
+    ),
+}
+NUMBERS = {
+    "seed": 3,
+    "steps": 2,
+    "text_guidance": -1.0,
+    "image_guidance": -1.0,
+    "guidance_rescale": 0.0,
+    "sampler": "ddim",
+    "size": 0,
+}
+nodes = pytest.mark.parametrize("node", NODE_CLASS_MAPPINGS.values(), ids=NODE_CLASS_MAPPINGS)
+
+
+def inputs_of(node) -> dict[str, tuple]:
+    """Every input of a node in order: name -> (kind, options)."""
+    schema = node.INPUT_TYPES()
+    return {name: spec for part in ("required", "optional") for name, spec in schema.get(part, {}).items()}
+
+
+@pytest.fixture(scope="module")
+def editor():
+    return toy_backbone(task_width=12)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """A stand-in for ComfyUI's folder_paths over tmp_path: models/checkpoints, diffusers, emu_edit_tasks."""
+    roots = {kind: tmp_path / kind for kind in ("checkpoints", "diffusers", host.TASK_FOLDER)}
+    for folder in roots.values():
+        folder.mkdir()
+
+    def names(kind):
+        return sorted(str(p.relative_to(roots[kind])) for p in roots[kind].rglob("*") if p.is_file())
+
+    fake = SimpleNamespace(
+        get_folder_paths=lambda kind: [str(roots[kind])],
+        get_filename_list=names,
+        get_full_path=lambda kind, name: str(roots[kind] / name),
+    )
+    monkeypatch.setattr(host, "folder_paths", fake)
+    return roots
+
+
+def test_ids_and_sockets_are_stable():
+    assert list(NODE_CLASS_MAPPINGS) == list(IDS)
+    for name, node in NODE_CLASS_MAPPINGS.items():
+        assert (list(inputs_of(node)), list(node.RETURN_NAMES)) == IDS[name]
+    assert len(set(NODE_DISPLAY_NAME_MAPPINGS.values())) == len(IDS)
+
+
+@nodes
+def test_schema_explains_itself(node, root):
+    assert node.CATEGORY.split("/")[0] == "Emu Edit"
+    assert node.DESCRIPTION.endswith(".") and node.SEARCH_ALIASES
+    assert len(node.RETURN_TYPES) == len(node.RETURN_NAMES) == len(node.OUTPUT_TOOLTIPS)
+    assert all(node.OUTPUT_TOOLTIPS)
+    for name, (kind, options) in inputs_of(node).items():
+        assert options["tooltip"].strip(), name
+        if isinstance(kind, list) and kind:
+            assert options["default"] in kind
+        if kind in ("INT", "FLOAT"):
+            assert options["min"] <= options["default"] <= options["max"]
+    taken = list(inspect.signature(getattr(node, node.FUNCTION)).parameters)[1:]
+    assert taken == list(inputs_of(node))
+    page = (root / "web" / "docs" / f"{node.ID}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {node.DISPLAY_NAME}\n")
+
+
+@nodes
+def test_translations_are_complete(node, root):
+    english, chinese = (
+        json.loads((root / "locales" / lang / "nodeDefs.json").read_text(encoding="utf-8"))
+        for lang in ("en", "zh")
+    )
+    entry = {
+        "display_name": node.DISPLAY_NAME,
+        "description": node.DESCRIPTION,
+        "inputs": {
+            name: {"name": name, "tooltip": options["tooltip"]}
+            for name, (_, options) in inputs_of(node).items()
+        },
+        "outputs": {
+            str(i): {"name": name, "tooltip": tip}
+            for i, (name, tip) in enumerate(zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS, strict=True))
+        },
+    }
+    assert english[node.ID] == entry
+    assert set(english) == set(chinese) == set(IDS)
+
+    def keys(tree):
+        return {k: keys(v) for k, v in tree.items()} if isinstance(tree, dict) else None
+
+    assert keys(chinese[node.ID]) == keys(entry)
+
+
+def test_edit_gives_core_edit(editor):
+    from emu_edit.core.edit import EditSettings, edit
+
+    image = toy_pictures(2, 50, 70)
+    (edited,) = EditByInstruction().run(editor, image, "remove the red ball", **NUMBERS, task="remove")
+    expected = edit(editor, image, "remove the red ball", "remove", settings=EditSettings(steps=2, seed=3))
+    assert torch.equal(edited, expected.images)
+    assert edited.shape == image.shape and edited.dtype == torch.float32
+
+
+def test_edit_reads_the_task_from_the_words_when_none_is_wired(editor, monkeypatch):
+    seen = []
+    monkeypatch.setattr("emu_edit.nodes.edit.edit", lambda *a, **k: seen.append(k["task"]) or result)
+    result = SimpleNamespace(images=toy_pictures())
+    EditByInstruction().run(editor, toy_pictures(), "remove the red ball", **NUMBERS)
+    EditByInstruction().run(toy_backbone(), toy_pictures(), "remove the red ball", **NUMBERS)
+    EditByInstruction().run(editor, toy_pictures(), "remove the red ball", **NUMBERS, task="none")
+    assert seen == ["remove", "none", "none"]
+
+
+def test_edit_mask_keeps_the_rest_bit_for_bit(editor):
+    image = toy_pictures()
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 20:40, 20:40] = 1
+    (edited,) = EditByInstruction().run(editor, image, "add a hat", **NUMBERS, mask=mask)
+    assert torch.equal(edited[mask == 0], image[mask == 0])
+    assert not torch.equal(edited[mask == 1], image[mask == 1])
+
+
+def test_blank_mask_of_load_image_is_no_mask(editor):
+    image = toy_pictures(1, 48, 80)
+    (plain,) = EditByInstruction().run(editor, image, "add a hat", **NUMBERS)
+    (masked,) = EditByInstruction().run(editor, image, "add a hat", **NUMBERS, mask=torch.zeros(1, 64, 64))
+    assert torch.equal(plain, masked)
+
+
+def test_edit_shows_progress_with_pictures_and_stops_when_told(editor, monkeypatch):
+    shown = []
+    bar = SimpleNamespace(update_absolute=lambda done, total, preview: shown.append((done, total, preview)))
+    monkeypatch.setattr(host, "comfy_utils", SimpleNamespace(ProgressBar=lambda total: bar))
+    EditByInstruction().run(editor, toy_pictures(), "add a hat", **NUMBERS)
+    assert [s[:2] for s in shown] == [(1, 2), (2, 2)]
+    assert shown[0][2][0] == "JPEG" and shown[0][2][1].size == (64, 64)
+
+    class Stopped(Exception):
+        pass
+
+    def stop():
+        raise Stopped
+
+    memory = SimpleNamespace(throw_exception_if_processing_interrupted=stop)
+    monkeypatch.setattr(host, "comfy_memory", memory)
+    with pytest.raises(Stopped):
+        EditByInstruction().run(editor, toy_pictures(), "add a hat", **NUMBERS)
+
+
+def test_large_latents_are_not_decoded_for_the_preview():
+    from emu_edit.nodes.edit import quick_look
+
+    assert quick_look(None, torch.zeros(1, 16, 64, 64)) is None
+
+
+@pytest.mark.parametrize(
+    "change, beginning",
+    [
+        ({"instruction": "  "}, "Edit by Instruction, input instruction: "),
+        ({"image": toy_pictures() * float("nan")}, "Edit by Instruction, input image: "),
+        ({"image": torch.rand(1, 8, 8, 4)}, "Edit by Instruction, input image: "),
+        ({"mask": torch.ones(3, 64, 64)}, "Edit by Instruction, input mask: "),
+        ({"mask": torch.ones(1, 64, 20)}, "Edit by Instruction, input mask: "),
+        ({"task": "juggle"}, "Edit by Instruction, input task: "),
+        ({"task": TaskVector("mine", torch.zeros(12), base="another")}, "Edit by Instruction, input task: "),
+        ({"task": TaskVector("mine", torch.zeros(5), base="")}, "Edit by Instruction, input task: "),
+    ],
+)
+def test_slips_are_told_with_node_and_input(editor, change, beginning):
+    wired = {"editor": editor, "image": toy_pictures(), "instruction": "add a hat", **NUMBERS, **change}
+    with pytest.raises(EmuEditError) as slip:
+        EditByInstruction().run(**wired)
+    sentence = str(slip.value)
+    assert sentence.startswith(beginning) and "\n" not in sentence
+    assert sentence.count("Edit by Instruction") == 1
+    assert slip.value.__cause__ is None and slip.value.__suppress_context__
+
+
+def test_empty_instruction_is_found_before_anything_runs():
+    assert EditByInstruction.VALIDATE_INPUTS(instruction="add a hat") is True
+    assert EditByInstruction.VALIDATE_INPUTS() is True
+    assert "empty" in str(EditByInstruction.VALIDATE_INPUTS(instruction=" \n"))
+
+
+def test_task_picks_reads_and_refuses(editor):
+    assert PickTask().pick("remove") == ("remove", "remove")
+    assert PickTask().pick("none") == ("none", "none")
+    assert PickTask().pick("auto", "remove the red ball") == ("remove", "remove")
+    assert PickTask().pick("auto", "remove the red ball", toy_backbone()) == ("none", "none")
+    with pytest.raises(EmuEditError, match="^Task, input instruction: "):
+        PickTask().pick("auto")
+    assert PickTask.INPUT_TYPES()["required"]["task"][0] == ["auto", "none", *TASK_IDS]
+    assert PickTask.VALIDATE_INPUTS("remove") is True
+    assert "juggle" in str(PickTask.VALIDATE_INPUTS("juggle"))
+
+
+def test_task_files(models, editor):
+    from emu_edit.core.checkpoints import save_task
+
+    path = models[host.TASK_FOLDER] / "mine.safetensors"
+    (models[host.TASK_FOLDER] / "notes.txt").write_text("not a task")
+    save_task(path, TaskVector("mine", torch.arange(12.0), base=editor.task_base))
+    assert [c for c in tasks.task_choices() if "." in c] == ["file: mine.safetensors"]
+    vector, name = PickTask().pick("file: mine.safetensors", editor=editor)
+    assert name == "mine" and torch.equal(vector.vector, torch.arange(12.0))
+    before = PickTask.IS_CHANGED("file: mine.safetensors")
+    save_task(path, TaskVector("mine, longer trained", torch.zeros(12), base="another"))
+    assert PickTask.IS_CHANGED("file: mine.safetensors") != before
+    with pytest.raises(EmuEditError, match="^Task, input task: "):
+        PickTask().pick("file: mine.safetensors", editor=editor)
+    with pytest.raises(EmuEditError, match="^Task, input task: "):
+        PickTask().pick("file: ../../secret.safetensors")
+
+
+def test_load_editor_menu_stays_inside_the_model_folders(models, tmp_path):
+    (models["checkpoints"] / "photo.safetensors").write_bytes(b"")
+    (models["checkpoints"] / "old.ckpt").write_bytes(b"")
+    for name in ("nice", "deep/er"):
+        (models["diffusers"] / name / "unet").mkdir(parents=True)
+        (models["diffusers"] / name / "unet" / "config.json").write_text("{}")
+    (models["diffusers"] / "empty").mkdir()
+    expected = [BUNDLED, "diffusers/deep/er", "diffusers/nice", "checkpoints/photo.safetensors"]
+    assert list(loaders.editors()) == expected
+    assert LoadEditor.VALIDATE_INPUTS("checkpoints/photo.safetensors") is True
+    outside = tmp_path / "outside.safetensors"
+    outside.write_bytes(b"")
+    for name in (str(outside), "checkpoints/../outside.safetensors", "diffusers/..", ""):
+        assert "not among the editors" in str(LoadEditor.VALIDATE_INPUTS(name))
+        with pytest.raises(EmuEditError, match="^Load Editor, input editor: "):
+            LoadEditor().load(name, "auto", "auto")
+
+
+def test_load_editor_loads_once_and_again_when_the_files_change(models, editor):
+    from emu_edit.core.checkpoints import save_editor
+
+    save_editor(editor, models["diffusers"] / "toy")
+    chosen = {"editor": "diffusers/toy", "device": "cpu", "precision": "auto"}
+    (first,) = LoadEditor().load(**chosen)
+    assert LoadEditor().load(**chosen)[0] is first
+    changed = LoadEditor.IS_CHANGED(**chosen)
+    assert changed == LoadEditor.IS_CHANGED(**chosen)
+    assert LoadEditor().load(**{**chosen, "precision": "bfloat16"})[0].dtype == torch.bfloat16
+    # The tasks' fingerprint differs, so a stale copy would be told apart.
+    save_editor(toy_backbone(task_width=8), models["diffusers"] / "toy")
+    assert LoadEditor.IS_CHANGED(**chosen) != changed
+    (second,) = LoadEditor().load(**chosen)
+    assert second.task_width == 8
+    (edited,) = EditByInstruction().run(second, toy_pictures(), "add a hat", **NUMBERS)
+    assert edited.shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\x10\x00\x00\x00\x00\x00\x00\x00{"])
+def test_bad_checkpoints_are_one_sentence(models, content):
+    (models["checkpoints"] / "bad.safetensors").write_bytes(content)
+    with pytest.raises(EmuEditError) as slip:
+        LoadEditor().load("checkpoints/bad.safetensors", "cpu", "auto")
+    assert str(slip.value).startswith("Load Editor, input editor: ") and "\n" not in str(slip.value)
+
+
+def test_threshold_keeps_and_reports():
+    previous = torch.full((1, 32, 32, 3), 0.5)
+    edited = previous + 0.01
+    edited[:, 8:24, 8:24] = 0.9
+    kept, change, words = SequentialEditThreshold().keep(previous, edited, 0.03, 1.0)
+    assert torch.equal(kept[0, 0], previous[0, 0]) and torch.equal(kept[0, 16, 16], edited[0, 16, 16])
+    assert change.shape == (1, 32, 32) and "% changed" in words
+    _, _, words = SequentialEditThreshold().keep(previous, previous.repeat(2, 1, 1, 1), 0.03, 1.0)
+    assert [line.split(":")[0] for line in words.splitlines()] == ["picture 1", "picture 2"]
+    assert words.count("nothing changed") == 2
+    with pytest.raises(EmuEditError, match="^Sequential Edit Threshold: "):
+        SequentialEditThreshold().keep(previous * float("nan"), edited, 0.03, 1.0)
+
+
+def test_example_pictures_and_their_instructions(tmp_path, monkeypatch):
+    from emu_edit.core.picture_files import save_picture
+
+    save_picture(tmp_path / "ball.png", toy_pictures())
+    save_picture(tmp_path / "tree.png", toy_pictures())
+    listing = {"edits": [{"picture": "pictures/ball.png", "instruction": "make the ball blue"}]}
+    (tmp_path / "demo.json").write_text(json.dumps(listing))
+    monkeypatch.setattr(host, "PICTURES", tmp_path)
+    assert ExamplePicture.INPUT_TYPES()["required"]["picture"][0] == ["ball.png", "tree.png"]
+    image, words = ExamplePicture().give("ball.png")
+    assert image.shape == (1, 64, 64, 3) and words == "make the ball blue"
+    assert ExamplePicture().give("tree.png")[1] == ""
+    with pytest.raises(EmuEditError, match="^Example Picture, input picture: "):
+        ExamplePicture().give("../ball.png")
+
+
+def test_shipped_pictures_have_instructions():
+    for name in pictures.pictures():
+        assert pictures.suggestion(name).strip(), name
+
+
+def test_plain_fallbacks_outside_comfyui(models):
+    assert host.run_device("cpu") == torch.device("cpu")
+    assert host.run_dtype("auto", torch.device("cpu")) == torch.float32
+    assert host.tokenizer_folders() == () and host.latent_colours(4) is None
+    host.stop_if_interrupted()
+    host.Progress(3).show(1, 3)

@@ -1,0 +1,135 @@
+"""The bundled editor's trainer: resuming is exact, a kill leaves a whole state, and scores are right."""
+
+import argparse
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emu_edit.core.checkpoints import load_editor
+from emu_edit.core.edit import EditSettings, edit
+from emu_edit.training import evaluate
+from emu_edit.training.small import state as state_module
+from emu_edit.training.small.recipe import Recipe
+from emu_edit.training.small.train import train
+
+TINY = Recipe(
+    latent_channels=24,
+    text_width=16,
+    text_layers=1,
+    text_heads=2,
+    channels=(8, 16),
+    groups=4,
+    heads=2,
+    batch=4,
+    component_pairs=24,
+    warm_up=2,
+)
+
+
+def sitting(folder, samples, **more):
+    chosen = argparse.Namespace(
+        run=folder,
+        size=64,
+        samples=samples,
+        minutes=60,
+        anneal=0,
+        start=None,
+        export=None,
+        device="cpu",
+        workers=0,
+    )
+    for name, value in more.items():
+        setattr(chosen, name, value)
+    train(TINY, chosen)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    sitting(folder, 24, export=folder / "editor")
+    return folder
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(whole_run, tmp_path):
+    for samples in (4, 12, 24):
+        sitting(tmp_path, samples)
+    expected, found = (load_file(folder / "state.safetensors") for folder in (whole_run, tmp_path))
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+
+
+def test_training_moves_every_part(whole_run):
+    before = load_editor(whole_run / "start")
+    after = load_editor(whole_run / "editor")
+    assert not torch.equal(before.unet.conv_out.weight, after.unet.conv_out.weight)
+    assert not torch.equal(before.conditioner.table.weight, after.conditioner.table.weight)
+    first = next(before.text_encoder.parameters())
+    assert not torch.equal(first, next(after.text_encoder.parameters()))
+    assert torch.equal(before.vae.analysis.weight.half().float(), after.vae.analysis.weight)
+
+
+def test_an_untrained_editor_leaves_the_picture(whole_run):
+    editor = load_editor(whole_run / "start")
+    picture = torch.rand(1, 64, 64, 3)
+    edited = edit(editor, picture, "make the ball blue", "local", settings=EditSettings(size=64)).images
+    with torch.no_grad():
+        through_autoencoder = editor.decode_latents(editor.encode_image(picture))
+    assert (edited - through_autoencoder).abs().max() < 1e-4
+
+
+def test_a_kill_while_saving_leaves_the_old_state(whole_run, tmp_path, monkeypatch):
+    sitting(tmp_path, 4)
+    kept = (tmp_path / "state.safetensors").read_bytes()
+
+    def dies(tensors, path, metadata):
+        with open(path, "wb") as half:
+            half.write(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(state_module, "save_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        sitting(tmp_path, 8)
+    assert (tmp_path / "state.safetensors").read_bytes() == kept
+    monkeypatch.undo()
+    sitting(tmp_path, 8)
+
+
+def test_scores_of_known_pictures():
+    source, target = torch.zeros(8, 8, 3), torch.zeros(8, 8, 3)
+    target[:4] = 0.5
+    assert evaluate.score(source, target, target) == {"inside": 0.0, "outside": 0.0, "success": 1.0}
+    assert evaluate.score(source, target, source)["inside"] == pytest.approx(1.0)
+    leaky = target.clone()
+    leaky[4:] = 0.1
+    assert evaluate.score(source, target, leaky)["success"] == 0.0
+    halfway = evaluate.score(source, target, target * 0.5)
+    assert halfway["inside"] == pytest.approx(0.5) and halfway["success"] == 0.0
+
+
+def test_evaluation_writes_what_was_promised(whole_run, tmp_path):
+    out = tmp_path / "report.json"
+    evaluate.main(
+        [
+            "--model",
+            str(whole_run / "editor"),
+            "--scenes",
+            "6",
+            "--seed",
+            "3",
+            "--steps",
+            "2",
+            "--json",
+            str(out),
+            "--sheet",
+            str(tmp_path / "sheet.png"),
+        ]  # fmt: skip
+    )
+    report = json.loads(out.read_text())
+    assert 0 <= report["mean_success"] <= 1 and report["seconds_per_edit"] > 0
+    for row in report["tasks"].values():
+        assert {"success", "inside", "outside", "n"} <= row.keys()
+        assert row["identity"]["success"] == 0.0
+    assert (tmp_path / "sheet.png").stat().st_size > 1000

@@ -1,0 +1,1 @@
+"""Training code: everything that is needed to make the weights, nothing that is needed to use them."""

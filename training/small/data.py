@@ -1,0 +1,56 @@
+"""Pairs of the procedural world as batches of tensors.
+
+Sample `index` is a pure function of the seed and the index, so a run that was stopped at sample n and goes
+on from n sees what an uninterrupted run sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .edits import TASKS_V1, make_example
+
+
+class Pairs(Dataset):
+    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str}."""
+
+    def __init__(self, seed: int, size: int, tasks: Sequence[str] = TASKS_V1, split: str = "train") -> None:
+        self.seed, self.size, self.tasks, self.split = seed, size, tuple(tasks), split
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        made = make_example(self.seed, index, tasks=self.tasks, size=self.size, split=self.split)
+        return {
+            "source": torch.from_numpy(made.source),
+            "target": torch.from_numpy(made.target),
+            "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
+            "instruction": made.instruction,
+            "task": made.task,
+        }
+
+
+def batches(pairs: Pairs, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
+    """Batches of samples start, start + 1, ... without end."""
+    loader = DataLoader(
+        pairs,
+        batch_size=batch,
+        sampler=range(start, 2**40),
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        worker_init_fn=_one_thread,
+    )
+    return iter(loader)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def to_planes(pictures: Tensor) -> Tensor:
+    """uint8 [B,S,S,3] -> float32 [B,3,S,S] in -1..1, as the autoencoder takes them."""
+    return pictures.movedim(-1, 1).float() / 127.5 - 1

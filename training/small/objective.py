@@ -1,0 +1,103 @@
+"""What the bundled editor is trained on, for one batch.
+
+Three things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
+is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; the
+error of each sample is taken relative to the size of its change, or a small object's edit would count for
+nothing beside a new background; and a second, discarded output learns where the edit is, which teaches "the
+red ball" sooner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...core.diffusers_backbone import DiffusersBackbone
+from .data import to_planes
+from .recipe import Recipe
+
+
+class Trainee(nn.Module):
+    """All that is trained, under one roof: U-Net, text encoder, task table and mask outputs."""
+
+    def __init__(self, editor: DiffusersBackbone, recipe: Recipe) -> None:
+        super().__init__()
+        assert editor.conditioner is not None
+        self.unet, self.text_encoder, self.tasks = editor.unet, editor.text_encoder, editor.conditioner
+        self.fine_mask = nn.Conv2d(recipe.channels[0], 1, 1)
+        self.coarse_mask = nn.Conv2d(recipe.channels[-1], 1, 1)
+        self._features: dict[str, Tensor] = {}
+        self.unet.conv_norm_out.register_forward_pre_hook(self._keep_fine)
+        self.unet.mid_block.register_forward_hook(self._keep_coarse)
+
+    def _keep_fine(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features["fine"] = inputs[0]
+
+    def _keep_coarse(self, _: nn.Module, __: Any, output: Tensor) -> None:
+        self._features["coarse"] = output
+
+    def forward(self, z: Tensor, t: Tensor, ids: Tensor, image: Tensor, task: Tensor):
+        """The change [B,C,h,w] and the logits of the edit's mask, fine [B,1,h,w] and coarse [B,1,h/2,w/2]."""
+        hidden = self.text_encoder(ids)[0]
+        vector = self.tasks.table(task)
+        hidden = self.tasks.condition_context(hidden, vector)
+        change = self.unet(
+            torch.cat([z, image], 1), t, encoder_hidden_states=hidden, class_labels=vector, return_dict=False
+        )[0]
+        return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
+
+
+def draw_timesteps(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Timesteps [count] leaning to high noise; a share of them at the last, where only the words speak."""
+    u = torch.rand(count, generator=generator)
+    t = (u.sqrt() * recipe.train_steps).long().clamp(max=recipe.train_steps - 1)
+    pure = torch.rand(count, generator=generator) < recipe.pure_noise_share
+    return torch.where(pure, torch.full_like(t, recipe.train_steps - 1), t)
+
+
+def batch_loss(
+    trainee: Trainee,
+    editor: DiffusersBackbone,
+    batch: dict[str, Any],
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch, and what to log: relative errors [B], timesteps [B], mask loss."""
+    with torch.no_grad():
+        scale, device = editor.vae.config.scaling_factor, editor.device
+        both = to_planes(torch.cat([batch["source"], batch["target"]]).to(device))
+        image, x0 = (editor.vae.encode(both).latent_dist.mode() * scale).chunk(2)
+        count = len(x0)
+        # Chance is drawn on the CPU, so that a run is the same on every device.
+        t = draw_timesteps(count, recipe, generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        z = editor.schedule.add_noise(x0, noise, t)
+        # One draw decides what is dropped, as in InstructPix2Pix's trainer.
+        u = torch.rand(count, generator=generator).to(device)
+        text_only, both_dropped, image_only = recipe.dropped
+        no_text = u < text_only + both_dropped
+        no_image = (u >= text_only) & (u < text_only + both_dropped + image_only)
+        image = image * (~no_image)[:, None, None, None]
+        words = [w if not n else "" for w, n in zip(batch["instruction"], no_text.tolist(), strict=True)]
+        rows = editor.tokenizer(words, padding="max_length", max_length=recipe.text_tokens, truncation=True)
+        ids = torch.tensor(rows["input_ids"], device=device)
+        task = torch.tensor([trainee.tasks.names.index(name) for name in batch["task"]], device=device)
+        wanted = x0 - image
+        size = wanted.square().mean((1, 2, 3))
+        fine = F.interpolate(batch["mask"][:, None].to(device).float() / 255, size=x0.shape[2:], mode="area")
+        coarse = F.avg_pool2d(fine, 2)
+    change, fine_logits, coarse_logits = trainee(z, t, ids, image, task)
+    relative = (change - wanted).square().mean((1, 2, 3)) / (size + recipe.change_floor)
+    weight = torch.where(no_image, recipe.dropped_image_weight, 1.0)
+    seen = (~(no_text | no_image)).float()[:, None, None, None]
+    mask_loss = _mask_loss(fine_logits, fine, seen) + _mask_loss(coarse_logits, coarse, seen)
+    loss = (relative * weight).mean() + recipe.mask_weight * mask_loss
+    informed = ~(no_text | no_image)
+    return loss, {"relative": relative.detach(), "t": t, "informed": informed, "mask": mask_loss.detach()}
+
+
+def _mask_loss(logits: Tensor, mask: Tensor, seen: Tensor) -> Tensor:
+    return (F.binary_cross_entropy_with_logits(logits, mask, reduction="none") * seen).mean()

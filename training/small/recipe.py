@@ -1,0 +1,51 @@
+"""Every number of the bundled editor's recipe in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Sizes are in pixels of the picture or channels; rates are per optimiser step."""
+
+    # The world
+    picture: int = 128
+    world_seed: int = 1
+    # The autoencoder: patches of 8 x 8 pixels -> 96 numbers, 38 dB before any training
+    patch: int = 8
+    latent_channels: int = 96
+    component_pairs: int = 384
+    # The text encoder
+    text_width: int = 160
+    text_layers: int = 2
+    text_heads: int = 4
+    text_tokens: int = 24
+    # The U-Net, on a grid of 16 x 16 for a picture of 128 pixels
+    channels: tuple[int, ...] = (64, 160)
+    groups: int = 16
+    heads: int = 5
+    # The diffusion
+    train_steps: int = 1000
+    pure_noise_share: float = 0.3
+    # Conditioning dropout, from one draw: (text, text and image, image)
+    dropped: tuple[float, float, float] = (0.05, 0.02, 0.02)
+    dropped_image_weight: float = 0.1
+    # The loss: see train.py
+    change_floor: float = 0.02
+    mask_weight: float = 0.2
+    # The optimiser
+    batch: int = 32
+    rate: float = 1e-3
+    warm_up: int = 200
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    # Editing with it
+    defaults: dict[str, float] = field(
+        default_factory=lambda: {"steps": 8, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}
+    )
+
+    def to_json(self) -> dict[str, object]:
+        """A dictionary that JSON can hold."""
+        return asdict(self)

@@ -1,0 +1,159 @@
+"""Train the bundled editor, or go on training it from where it was stopped.
+
+    python -m emu_edit.training.small.train --run runs/small --minutes 60
+
+Stop it at any time; the same command goes on. `--export models/small` writes the editor that nodes load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...core.checkpoints import load_editor, save_editor
+from ...core.diffusers_backbone import DiffusersBackbone
+from .data import Pairs, batches, to_planes
+from .edits import TASKS_V1
+from .models import build_editor
+from .objective import Trainee, batch_loss
+from .recipe import Recipe
+from .state import load_state, save_state
+from .wording import vocabulary
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/small"), help="folder of the run's state and log"
+    )
+    parser.add_argument("--size", type=int, default=128, help="side of the training pictures in pixels")
+    parser.add_argument(
+        "--samples", type=int, default=10**9, help="stop when this many samples were seen in all"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long in this sitting")
+    parser.add_argument("--rate", type=float, help="learning rate instead of the recipe's")
+    parser.add_argument(
+        "--anneal", type=int, default=0, help="lower the rate to zero over the last N samples"
+    )
+    parser.add_argument("--from", dest="start", type=Path, help="begin a new run with this editor's weights")
+    parser.add_argument(
+        "--export", type=Path, help="write the averaged weights here at the end, as an editor"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument("--device", default="cpu")
+    chosen = parser.parse_args(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    recipe = Recipe() if chosen.rate is None else replace(Recipe(), rate=chosen.rate)
+    train(recipe, chosen)
+
+
+def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
+    """One sitting. The sample counter alone decides what is seen next, so a resumed run repeats nothing."""
+    chosen.run.mkdir(parents=True, exist_ok=True)
+    state_file = chosen.run / "state.safetensors"
+    folder = chosen.run / "start"
+    if not (folder / "model_index.json").is_file():
+        save_editor(_first_editor(recipe, chosen.start), folder)
+    editor = load_editor(folder, chosen.device)
+    editor.unet.to(memory_format=torch.channels_last)
+    trainee = Trainee(editor, recipe).train()
+    trainee.to(chosen.device)
+    optimiser = torch.optim.AdamW(
+        trainee.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+    )
+    ema = {name: value.detach().clone() for name, value in trainee.state_dict().items()}
+    progress: dict[str, Any] = {"samples": 0, "steps": 0}
+    if state_file.is_file():
+        progress = load_state(state_file, trainee, ema, optimiser)
+    stream = batches(Pairs(recipe.world_seed, chosen.size), progress["samples"], recipe.batch, chosen.workers)
+    began = spoke = saved = time.monotonic()
+    errors: dict[str, list[float]] = defaultdict(list)
+    losses: list[float] = []
+    masks: list[float] = []
+    while progress["samples"] < chosen.samples and time.monotonic() - began < 60 * chosen.minutes:
+        generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
+        batch = next(stream)
+        loss, seen = batch_loss(trainee, editor, batch, recipe, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainee.parameters(), recipe.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * _rate_factor(recipe, progress, chosen)
+        optimiser.step()
+        progress["steps"] += 1
+        progress["samples"] += recipe.batch
+        _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
+        losses.append(float(loss.detach()))
+        masks.append(float(seen["mask"]))
+        last = seen["informed"] & (seen["t"] == recipe.train_steps - 1)
+        for index in last.nonzero().flatten().tolist():
+            errors[batch["task"][index]].append(float(seen["relative"][index]))
+        now = time.monotonic()
+        if now - spoke > 30:
+            speed = len(losses) * recipe.batch / (now - spoke)
+            _log(
+                chosen.run,
+                {**progress, "loss": _mean(losses), "mask": _mean(masks), "size": chosen.size},
+                speed,
+                errors,
+            )
+            for kept in (errors, losses, masks):
+                kept.clear()
+            spoke = now
+        if now - saved > 300:
+            save_state(state_file, trainee, ema, optimiser, progress)
+            saved = now
+    save_state(state_file, trainee, ema, optimiser, progress)
+    if chosen.export:
+        trainee.load_state_dict(ema)
+        save_editor(editor, chosen.export, dtype=torch.float16)
+
+
+def _first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
+    if start is not None:
+        return load_editor(start)
+    pairs = Pairs(recipe.world_seed + 1, recipe.picture, TASKS_V1)
+    pictures = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
+    return build_editor(recipe, vocabulary(), to_planes(torch.stack(pictures)))
+
+
+def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Namespace) -> float:
+    rise = min(1.0, (progress["steps"] + 1) / recipe.warm_up)
+    left = chosen.samples - progress["samples"]
+    return rise * (min(1.0, left / chosen.anneal) if chosen.anneal else 1.0)
+
+
+@torch.no_grad()
+def _average(ema: dict[str, torch.Tensor], trainee: Trainee, keep: float) -> None:
+    now = trainee.state_dict()
+    names = [name for name, value in now.items() if value.is_floating_point()]
+    torch._foreach_lerp_([ema[name] for name in names], [now[name] for name in names], 1 - keep)
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 4)
+
+
+def _log(run: Path, entry: dict[str, Any], speed: float, errors: dict[str, list[float]]) -> None:
+    """One JSON line; `relative_error`: per task, the first step's squared error over that of no change."""
+    found = {task: _mean(values) for task, values in sorted(errors.items())}
+    text = json.dumps(entry | {"per_second": round(speed, 1), "relative_error": found})
+    with open(run / "log.jsonl", "a") as log:
+        log.write(text + "\n")
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
