@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # mypy wants to see the root folder under its package name, whatever the checkout is called.
 ALIAS := $(VENV)/alias
-CHECKED := -m emu_edit -p emu_edit.core -p emu_edit.nodes -p emu_edit.commands -p emu_edit.training
+CHECKED := -m emu_edit -p emu_edit.core -p emu_edit.nodes -p emu_edit.commands -p emu_edit.training -p emu_edit.benchmarks
 
 .PHONY: venv demo test lint clean
 .DELETE_ON_ERROR:

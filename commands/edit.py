@@ -34,16 +34,22 @@ class Turn:
     """One instruction carried out: `picture` [1,H,W,3] after it, `mask` [1,H,W] where it changed visibly.
 
     The mask is the thresholding's, 1 = changed; only if `thresholded` is the picture unchanged where it is 0.
+    `notes` say what of the instruction could not be read (they are logged as warnings too).
     """
 
     instruction: str
-    task: str
-    reason: str
+    guess: TaskGuess
     seed: int
     seconds: float
     thresholded: bool
+    notes: tuple[str, ...]
     picture: Tensor
     mask: Tensor
+
+    @property
+    def task(self) -> str:
+        """The task's name, as picked, read from a file or guessed."""
+        return self.guess.task
 
     @property
     def changed(self) -> float:
@@ -55,11 +61,12 @@ class Turn:
         return {
             "instruction": self.instruction,
             "task": self.task,
-            "task_reason": self.reason,
+            "task_reason": self.guess.reason,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
             "thresholded": self.thresholded,
             "changed": round(self.changed, 6),
+            "notes": list(self.notes),
         }
 
 
@@ -91,12 +98,12 @@ def run_turns(
             if on_step is not None:
                 on_step(turn, info)
 
-        edited = edit(backbone, picture, instruction, vector, mask, chosen, step).images
-        kept, changes = sequential_threshold(picture, edited, alpha)
+        result = edit(backbone, picture, instruction, vector, mask, chosen, step)
+        kept, changes = sequential_threshold(picture, result.images, alpha)
         spared = threshold == "never" or (threshold == "auto" and guess.task in WHOLE_PICTURE_TASKS)
-        picture = edited if spared else kept
+        picture = result.images if spared else kept
         seconds = time.perf_counter() - started
-        yield Turn(instruction, guess.task, guess.reason, chosen.seed, seconds, not spared, picture, changes)
+        yield Turn(instruction, guess, chosen.seed, seconds, not spared, result.notes, picture, changes)
 
 
 def choose_task(choice: str, instruction: str, backbone: Backbone) -> tuple[Task, TaskGuess]:
@@ -167,7 +174,7 @@ def line_of(turn: Turn) -> str:
     """What is printed of a finished turn."""
     hint = "" if turn.changed else "; nothing changed: try another --seed or more --text-guidance"
     return (
-        f"{turn.instruction} [{turn.task}: {turn.reason}] "
+        f"{turn.instruction} [{turn.task}: {turn.guess.reason}] "
         f"{turn.changed:.1%} of the pixels changed, {turn.seconds:.2f} s{hint}"
     )
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from ..core.errors import EmuEditError
 
@@ -16,6 +18,7 @@ INTERRUPTED = 130
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emu-edit", description="Edit pictures by instruction.")
+    parser.add_argument("--version", action="version", version=f"emu-edit {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     edit = commands.add_parser(
@@ -31,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument(
         "--task",
         default="auto",
-        help="auto (by keywords of the instruction), none, a name (see `emu-edit tasks`), or a task file",
+        help="auto (predicted from the instruction), none, a name (see `emu-edit tasks`), or a task file",
     )
     edit.add_argument("--mask", metavar="FILE", help="white where the picture may change, black elsewhere")
     edit.add_argument("--model", metavar="PATH", help="diffusers folder or .safetensors (default: bundled)")
@@ -59,7 +62,80 @@ def _parser() -> argparse.ArgumentParser:
 
     tasks = commands.add_parser("tasks", help="list the sixteen tasks")
     tasks.add_argument("--json", action="store_true", help="print JSON")
+    _add_predict(commands)
+    _add_keep(commands)
+    _add_mask(commands)
     return parser
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="tell which task an instruction asks for")
+    predict.add_argument("instructions", metavar="INSTRUCTION", nargs="*", help='such as "make it night"')
+    predict.add_argument("--file", metavar="LINES.txt", help="read the instructions from a file, one a line")
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    predict.add_argument("--predictor", metavar="FOLDER", help="a trained predictor (default: bundled)")
+    predict.add_argument("--encoder", metavar="FOLDER", help="all-MiniLM-L6-v2, if the predictor needs it")
+    predict.add_argument("--threshold", type=float, metavar="P", help="unsure below this confidence, 0..1")
+    predict.add_argument("--fallback", metavar="TASK", help="the task to name when it is unsure")
+
+
+def _add_keep(commands: Any) -> None:
+    keep = commands.add_parser(
+        "keep",
+        help="keep of an edited picture the edit alone",
+        description="Behind any editor: undo its resize, shift, zoom and colour drift, and put every pixel "
+        "that the edit did not change back to exactly what it was.",
+        epilog="Example: emu-edit keep before.png after.png --mode hysteresis -o kept.png",
+    )
+    keep.add_argument("previous", metavar="PREVIOUS", help="the picture before the edit")
+    keep.add_argument("edited", metavar="EDITED", help="the same after it, of any size")
+    keep.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write; replaced if there")
+    keep.add_argument("--mask", metavar="FILE", help="white where the picture may change, black elsewhere")
+    keep.add_argument("--mask-out", metavar="FILE", help="also write where the edit was taken")
+    keep.add_argument("--mode", default="paper", help="paper (default), hysteresis, or feathered")
+    keep.add_argument("--alpha", type=float, default=0.03, metavar="X", help="least change taken (0.03)")
+    keep.add_argument("--sigma", type=float, default=2.0, metavar="PX", help="low-pass of the change (2)")
+    keep.add_argument("--fit", default="auto", help="auto (default), stretch, crop, or pad: what was resized")
+    keep.add_argument("--no-align", action="store_true", help="do not undo shift, zoom and turn")
+    keep.add_argument("--colour", default="gain", help="undo a drift: gain (default), matrix, or none")
+    keep.add_argument("--compare-in", default="srgb", help="srgb (default), linear, or perceptual")
+    keep.add_argument("--feather", type=float, default=4.0, metavar="PX", help="soft border, mode feathered")
+    keep.add_argument("--specks", type=float, default=0.0, metavar="AREA", help="drop smaller regions")
+    keep.add_argument("--holes", type=float, default=0.0, metavar="AREA", help="fill holes up to this")
+    keep.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
+
+def _add_mask(commands: Any) -> None:
+    mask = commands.add_parser(
+        "mask",
+        help="make a mask of what words name",
+        description="Find what a phrase or an instruction is about and write a mask of it. Without a "
+        "detector the bundled editor's Segment task does it, for simple drawn scenes.",
+        epilog='Example: emu-edit mask in.png "the red ball" -o mask.png --kind soft',
+    )
+    mask.add_argument("picture", metavar="IN", help="the picture file to look in")
+    mask.add_argument("text", metavar="TEXT", help='a phrase or an instruction, such as "the red ball"')
+    mask.add_argument("-o", "--output", metavar="MASK", required=True, help="mask file to write")
+    mask.add_argument(
+        "--source",
+        default="auto",
+        metavar="WHAT",
+        help="auto or editor (the bundled one), or a GroundingDINO: transformers folder or original file",
+    )
+    mask.add_argument("--segmenter", metavar="PATH", help="a SAM or SAM 2: folder, or original SAM file")
+    mask.add_argument("--kind", default="precise", help="precise (default), soft, box, or background")
+    mask.add_argument("--overlay", metavar="FILE", help="also write the picture with the mask shown on it")
+    mask.add_argument("--threshold", type=float, default=0.3, metavar="X", help="least score of a find (0.3)")
+    mask.add_argument("--text-threshold", type=float, default=0.25, metavar="X", help="of its noun (0.25)")
+    mask.add_argument("--max", type=int, default=0, metavar="N", dest="most", help="keep the best N; 0: all")
+    mask.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+
+
+def _version() -> str:
+    try:
+        return version("emu-edit")
+    except PackageNotFoundError:
+        return "(not installed by pip)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(lambda: _dispatch(options), options.command)
 
 
-def run(action, name: str) -> int:
+def run(action: Callable[[], None], name: str) -> int:
     """Call `action` and turn what it raises into an exit code and one line on stderr."""
     try:
         action()
@@ -86,10 +162,30 @@ def _dispatch(options: argparse.Namespace) -> None:
         from .edit import edit_file
 
         edit_file(options)
+    elif options.command == "mask":
+        from .mask import mask_file
+
+        mask_file(options)
+    elif options.command == "keep":
+        from .keep import keep_file
+
+        keep_file(options)
     elif options.command == "models":
         from .listing import list_models
 
         list_models(options.folder, options.json)
+    elif options.command == "predict":
+        from .predict import predict_lines
+
+        predict_lines(
+            options.instructions,
+            options.file,
+            options.json,
+            options.predictor,
+            options.encoder,
+            options.threshold,
+            options.fallback,
+        )
     else:
         from .listing import list_tasks
 

@@ -10,9 +10,14 @@ from torch import Tensor
 from .errors import EmuEditError
 
 
+def kernel_radius(sigma: float, truncate: float = 4.0) -> int:
+    """How many pixels to either side a Gaussian reaches before it is cut off, as in scipy; 0 = no filter."""
+    return int(truncate * sigma + 0.5)
+
+
 def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Tensor:
-    """Sampled Gaussian weights [2r+1], float64, sum 1; r = int(truncate * sigma + 0.5) px as in scipy."""
-    radius = int(truncate * sigma + 0.5)
+    """Sampled Gaussian weights [2r+1], float64, sum 1; r = kernel_radius(sigma, truncate)."""
+    radius = kernel_radius(sigma, truncate)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     return weights / weights.sum()

@@ -174,9 +174,7 @@ def edit_table(rows: Sequence[Row]) -> str:
     """Markdown for one edit or a batch: a line for each score, a column for each region and for no edit."""
     summary = aggregate(rows)[ALL_TASKS]
     regions = [r for r in REGIONS if r == "whole" or f"l1_{r}" in summary.scores]
-    heads = {"whole": "whole picture", "inside": "inside the mask", "outside": "outside the mask"}
-    lines = [_line(["score", *(heads[r] for r in regions), "no edit at all"])]
-    lines.append(_line(["---"] * (len(regions) + 2)))
+    lines = [["score", *regions, "no edit"]]
     for name in (*NAMES, *MODEL_NAMES):
         if name not in summary.scores:
             continue
@@ -184,27 +182,29 @@ def edit_table(rows: Sequence[Row]) -> str:
         for region in regions:
             key = name if region == "whole" else f"{name}_{region}"
             cells.append(summary_text(name, summary.scores.get(key)))
-        lines.append(_line([LABELS[name], *cells, summary_text(name, summary.baseline.get(name))]))
-    return "\n".join(lines)
+        lines.append([LABELS[name], *cells, summary_text(name, summary.baseline.get(name))])
+    return _markdown(lines)
 
 
 def task_table(found: Mapping[str, TaskSummary]) -> str:
     """Markdown for a whole evaluation: a line for each task, over all, and for no edit at all."""
     told = found[ALL_TASKS]
     names = [n for n in LABELS if n in told.scores]
-    lines = [_line(["task", "edits", *(LABELS[n] for n in names)]), _line(["---"] * (len(names) + 2))]
+    lines = [["task", "edits", *(LABELS[n] for n in names)]]
     for task, summary in [*((t, s) for t, s in found.items() if t != ALL_TASKS), (ALL_TASKS, told)]:
         cells = [summary_text(n, summary.scores.get(n)) for n in names]
         left = sum(summary.excluded.values())
-        lines.append(_line([task, f"{summary.rows}" + (f" (+{left} left out)" if left else ""), *cells]))
-    lines.append(
-        _line(["no edit at all", str(told.rows), *(summary_text(n, told.baseline.get(n)) for n in names)])
-    )
-    return "\n".join(lines)
+        lines.append([task, f"{summary.rows}" + (f" (+{left} left out)" if left else ""), *cells])
+    lines.append(["no edit", str(told.rows), *(summary_text(n, told.baseline.get(n)) for n in names)])
+    return _markdown(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table with its head first, padded so that it reads well as plain text too."""
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*lines, strict=True)]
+    rows = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def plain(value: Any) -> Any:

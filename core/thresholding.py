@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from .errors import EmuEditError
-from .filters import gaussian_low_pass
+from .filters import gaussian_low_pass, kernel_radius
 from .images import check_images, resize_images
+from .threshold_strips import suits, threshold_strips
 
 ALPHA = 0.03
 SIGMA = 2.0
@@ -64,5 +65,8 @@ def sequential_threshold(
             f"threshold: {before} previous pictures against {after} edited ones; give as many, or one."
         )
     edited = resize_images(edited, previous.shape[1], previous.shape[2])
+    previous, edited = torch.broadcast_tensors(previous, edited)
+    if suits(previous, kernel_radius(sigma)):
+        return threshold_strips(previous, edited, alpha, sigma)
     changed = difference(previous, edited, sigma) >= alpha
     return torch.where(changed[..., None], edited, previous), changed.to(torch.float32)

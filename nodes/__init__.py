@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from .detectors import LoadDetector, TextToMask
 from .edit import EditByInstruction
 from .families import TaskForEditor
 from .loaders import LoadEditor
 from .pictures import ExamplePicture
+from .predict import PredictTask
 from .score import Compare, Scores
 from .scorers import LoadScorer
 from .sequence import SequentialEditThreshold
+from .size_guard import SizeGuard, SizeRestore
 from .tasks import PickTask
 
 _NODES: tuple[Any, ...] = (
@@ -21,6 +24,11 @@ _NODES: tuple[Any, ...] = (
     Scores,
     Compare,
     TaskForEditor,
+    SizeGuard,
+    SizeRestore,
+    PredictTask,
+    LoadDetector,
+    TextToMask,
 )
 
 # The ids are written into every saved workflow: never rename one.

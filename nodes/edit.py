@@ -192,4 +192,5 @@ class EditByInstruction:
             result = edit(
                 editor, image, instruction, task=wanted, mask=mask, settings=settings, on_step=on_step
             )
+        host.remark(result.notes)
         return (result.images.float().cpu(),)

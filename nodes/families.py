@@ -51,7 +51,7 @@ class TaskForEditor:
         "The instruction in the editor's own form, for its prompt box.",
         "The task: picked, or read from the words.",
         "A threshold for Sequential Edit Threshold; 0 where the whole picture is meant to change.",
-        "The kind of mask that suits the task: precise, dilated, dilated after (found in the edited "
+        "The kind of mask that suits the task: precise, soft, soft after (found in the edited "
         "picture), box, background, change (where the pictures differ) or whole (none).",
         "Both sides of the picture must divide by this many pixels.",
         "The size the editor works at, in pixels: the side of a square of that area, the longest side, or "

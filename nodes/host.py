@@ -6,7 +6,8 @@ Each function has a plain fallback, so that the nodes import, run and test where
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ comfy_memory = _optional("comfy.model_management")
 comfy_patcher = _optional("comfy.model_patcher")
 comfy_utils = _optional("comfy.utils")
 folder_paths = _optional("folder_paths")
+# "server" is too common a name to be asked for outside ComfyUI.
+comfy_server = None if comfy_utils is None else _optional("server")
+comfy_running = None if comfy_utils is None else _optional("comfy_execution.utils")
 
 PACK = Path(__file__).resolve().parents[1]
 PICTURES = PACK / "pictures"
@@ -55,9 +59,12 @@ def slips_of(node: Any, name: str = "") -> Iterator[None]:
     except NodeError:
         raise
     except EmuEditError as slip:
-        where = f"{node.DISPLAY_NAME}, input {name}" if name else node.DISPLAY_NAME
+        where, sentence = node.DISPLAY_NAME, str(slip)
+        if name:
+            where += f", input {name}"
+            sentence = re.sub(r"^the [a-z]+: ", "", sentence)  # the input's name in core's words
         # `from None`: the sentence is complete, and a second traceback in ComfyUI's log would bury it.
-        raise NodeError(f"{where}: {slip}") from None
+        raise NodeError(f"{where}: {sentence}") from None
 
 
 def model_roots(kind: str) -> list[Path]:
@@ -150,6 +157,20 @@ class Progress:
         if self._bar is not None:
             preview = ("JPEG", picture, PREVIEW_SIZE) if picture is not None else None
             self._bar.update_absolute(done, total, preview)
+
+
+_remarked: set[str] = set()  # nodes that show a remark now
+
+
+def remark(sentences: Sequence[str]) -> None:
+    """Write remarks on the running node, or take its earlier ones away; nothing outside ComfyUI."""
+    if comfy_server is None or comfy_running is None:
+        return
+    context = comfy_running.get_executing_context()
+    if context is None or not (sentences or context.node_id in _remarked):
+        return
+    comfy_server.PromptServer.instance.send_progress_text("\n".join(sentences), context.node_id)
+    (_remarked.add if sentences else _remarked.discard)(context.node_id)
 
 
 def latent_colours(channels: int) -> Tensor | None:

@@ -17,7 +17,7 @@ COMFY = {"comfy", "comfy_api", "comfy_extras", "execution", "folder_paths", "lat
 ARROWS = {
     "core": {"core"},
     "nodes": {"nodes", "core"},
-    "commands": {"commands", "core", "training"},
+    "commands": {"commands", "core", "nodes", "training"},
     "training": {"training", "core"},
 }
 MADE = {"__pycache__", "build", "demo", "dist", "node_modules", "runs"}
@@ -124,7 +124,12 @@ def test_no_unsafe_calls():
                 continue
             called = ast.unparse(node.func)
             shell = any(k.arg == "shell" and ast.unparse(k.value) != "False" for k in node.keywords)
-            loads = called == "torch.load" or called.endswith("np.load")
+            # SAM and GroundingDINO were published as .pth: one file may open them, by torch's restricted
+            # unpickler, which rebuilds tensors and plain containers and refuses everything else.
+            options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            restricted = options.get("weights_only") == "True"
+            allowed = name(path) == "core/masks/pth.py" and restricted
+            loads = (called == "torch.load" and not allowed) or called.endswith("np.load")
             if called in {"eval", "exec", "compile", "__import__", "os.system", "os.popen"} or shell or loads:
                 slips.append(f"{name(path)}:{node.lineno} calls {called}")
     assert not slips, slips

@@ -94,6 +94,15 @@ def test_a_change_inside_the_mask_is_none_outside():
     assert entry["inside"]["ssim"] < entry["outside"]["ssim"] < 1
 
 
+def test_tiles_leave_no_seams(monkeypatch):
+    before, after = pictures(12, 2, 70, 530), pictures(13, 2, 70, 530)
+    whole = difference_maps(before, after)
+    monkeypatch.setattr("emu_edit.core.metrics.TILE", (7, 101))
+    small = difference_maps(before, after)
+    assert torch.equal(whole.absolute, small.absolute) and torch.equal(whole.squared, small.squared)
+    assert torch.allclose(whole.similarity, small.similarity, rtol=0, atol=1e-13)
+
+
 def test_an_empty_region_is_undefined():
     before, after = pictures(6, 1, 20, 20), pictures(7, 1, 20, 20)
     none = pixel_scores(before, after, torch.zeros(1, 20, 20))[0][0]

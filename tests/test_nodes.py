@@ -29,7 +29,11 @@ IDS = {
         + ["guidance_rescale", "sampler", "size", "task", "mask"],
         ["edited"],
     ),
-    "EmuEditSequentialThreshold": (["previous", "edited", "alpha", "sigma"], ["kept", "change", "report"]),
+    "EmuEditSequentialThreshold": (
+        ["previous", "edited", "alpha", "sigma", "mask", "size", "history", "mode", "fit", "align", "colour"]
+        + ["compare_in", "detail", "feather", "specks", "holes"],
+        ["kept", "change", "report", "history"],
+    ),
     "EmuEditLoadScorer": (["preset", "clip", "dino", "device"], ["scorer"]),
     "EmuEditScores": (
         ["before", "after", "full_scale", "mask", "scorer", "input_caption", "output_caption"],
@@ -40,6 +44,17 @@ IDS = {
     "EmuEditTaskForEditor": (
         ["instruction", "task", "family", "target_caption"],
         ["prompt", "task", "alpha", "mask_policy", "multiple", "size", "note"],
+    ),
+    "EmuEditSizeGuard": (["image", "multiple", "mode", "longest_side"], ["image", "size", "report"]),
+    "EmuEditSizeRestore": (["edited", "size"], ["image"]),
+    "EmuEditPredictTask": (
+        ["instruction", "threshold", "if_unsure", "predictor"],
+        ["task", "name", "confidence", "ranking", "target", "note"],
+    ),
+    "EmuEditLoadDetector": (["detector", "segmenter", "device"], ["detector"]),
+    "EmuEditTextToMask": (
+        ["detector", "image", "text", "look_for", "threshold", "text_threshold", "max_instances"],
+        ["mask", "boxes", "count", "report"],
     ),
 }
 NUMBERS = {
@@ -149,7 +164,7 @@ def test_edit_gives_core_edit(editor):
 def test_edit_reads_the_task_from_the_words_when_none_is_wired(editor, monkeypatch):
     seen = []
     monkeypatch.setattr("emu_edit.nodes.edit.edit", lambda *a, **k: seen.append(k["task"]) or result)
-    result = SimpleNamespace(images=toy_pictures())
+    result = SimpleNamespace(images=toy_pictures(), notes=())
     EditByInstruction().run(editor, toy_pictures(), "remove the red ball", **NUMBERS)
     EditByInstruction().run(toy_backbone(), toy_pictures(), "remove the red ball", **NUMBERS)
     EditByInstruction().run(editor, toy_pictures(), "remove the red ball", **NUMBERS, task="none")
@@ -218,6 +233,7 @@ def test_slips_are_told_with_node_and_input(editor, change, beginning):
     sentence = str(slip.value)
     assert sentence.startswith(beginning) and "\n" not in sentence
     assert sentence.count("Edit by Instruction") == 1
+    assert not sentence.removeprefix(beginning).startswith("the ")
     assert slip.value.__cause__ is None and slip.value.__suppress_context__
 
 
@@ -306,13 +322,13 @@ def test_threshold_keeps_and_reports():
     previous = torch.full((1, 32, 32, 3), 0.5)
     edited = previous + 0.01
     edited[:, 8:24, 8:24] = 0.9
-    kept, change, words = SequentialEditThreshold().keep(previous, edited, 0.03, 1.0)
+    kept, change, words, _ = SequentialEditThreshold().keep(previous, edited, 0.03, 1.0)
     assert torch.equal(kept[0, 0], previous[0, 0]) and torch.equal(kept[0, 16, 16], edited[0, 16, 16])
     assert change.shape == (1, 32, 32) and "% changed" in words
-    _, _, words = SequentialEditThreshold().keep(previous, previous.repeat(2, 1, 1, 1), 0.03, 1.0)
+    _, _, words, _ = SequentialEditThreshold().keep(previous, previous.repeat(2, 1, 1, 1), 0.03, 1.0)
     assert [line.split(":")[0] for line in words.splitlines()] == ["picture 1", "picture 2"]
     assert words.count("nothing changed") == 2
-    with pytest.raises(EmuEditError, match="^Sequential Edit Threshold: "):
+    with pytest.raises(EmuEditError, match="^Sequential Edit Threshold, input previous: 3072 of its values"):
         SequentialEditThreshold().keep(previous * float("nan"), edited, 0.03, 1.0)
 
 
@@ -343,3 +359,16 @@ def test_plain_fallbacks_outside_comfyui(models):
     assert host.tokenizer_folders() == () and host.latent_colours(4) is None
     host.stop_if_interrupted()
     host.Progress(3).show(1, 3)
+    host.remark(["nobody hears this"])
+
+
+def test_remarks_are_written_on_the_node_and_taken_away(editor, monkeypatch):
+    sent = []
+    server = SimpleNamespace(send_progress_text=lambda words, node: sent.append((words, node)))
+    context = SimpleNamespace(node_id="7")
+    monkeypatch.setattr(host, "comfy_server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
+    monkeypatch.setattr(host, "comfy_running", SimpleNamespace(get_executing_context=lambda: context))
+    for instruction in ("add a hat", "add a hat " + "very " * 30 + "red", "add a hat", "add a hat"):
+        EditByInstruction().run(editor, toy_pictures(), instruction, **NUMBERS)
+    assert [node for _, node in sent] == ["7", "7"]
+    assert "too long" in sent[0][0] and sent[1][0] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ from emu_edit.core.score_table import (
     summarise,
     task_table,
 )
+
+
+def bare(table: str) -> str:
+    """Without the padding."""
+    return re.sub(" +", " ", table)
 
 
 def test_undefined_and_unbounded_rows_are_counted_not_averaged():
@@ -69,10 +75,10 @@ def test_tasks_and_exclusions():
     assert found["all"].scores["l1"].mean == pytest.approx(0.2)
     assert found["remove"].scores["clip_dir"].mean is None
     assert found["remove"].scores["clip_dir"].undefined == 1
-    table = task_table(found)
+    table = bare(task_table(found))
     assert "| add | 1 (+1 left out) | 0.1000 | 0.2000 |" in table
     assert "| remove | 1 | 0.3000 | undefined |" in table
-    assert table.splitlines()[-1] == "| no edit at all | 2 | 0 | undefined |"
+    assert table.splitlines()[-1] == "| no edit | 2 | 0 | undefined |"
 
 
 def test_edit_table():
@@ -85,13 +91,13 @@ def test_edit_table():
         {"clip_im": 0.8, "dino": 0.7},
     )
     assert edit_table([row]).splitlines() == [
-        "| score | whole picture | inside the mask | outside the mask | no edit at all |",
-        "| --- | --- | --- | --- | --- |",
-        "| L1 ↓ | 0.0412 | 0.2000 | 0 | 0 |",
-        "| PSNR, dB ↑ | 21.46 | 10.00 | ∞ | ∞ |",
-        "| SSIM ↑ | 0.9000 | 0.5000 | 1.0000 | 1.0000 |",
-        "| CLIPim ↑ | 0.8000 |  |  | 1.0000 |",
-        "| DINO ↑ | 0.7000 |  |  | 1.0000 |",
+        "| score      | whole  | inside | outside | no edit |",
+        "| ---------- | ------ | ------ | ------- | ------- |",
+        "| L1 ↓       | 0.0412 | 0.2000 | 0       | 0       |",
+        "| PSNR, dB ↑ | 21.46  | 10.00  | ∞       | ∞       |",
+        "| SSIM ↑     | 0.9000 | 0.5000 | 1.0000  | 1.0000  |",
+        "| CLIPim ↑   | 0.8000 |        |         | 1.0000  |",
+        "| DINO ↑     | 0.7000 |        |         | 1.0000  |",
     ]
     two = edit_table([{"l1": 0.1}, {"l1": 0.3}])
     assert "0.2000 [0.1000, 0.3000]" in two and "inside" not in two

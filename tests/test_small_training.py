@@ -2,15 +2,20 @@
 
 import argparse
 import json
+import signal
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from emu_edit.core.checkpoints import load_editor
 from emu_edit.core.edit import EditSettings, edit
+from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
 from emu_edit.training.small import state as state_module
+from emu_edit.training.small import train as train_module
+from emu_edit.training.small.journal import Journal
 from emu_edit.training.small.recipe import Recipe
 from emu_edit.training.small.train import train
 
@@ -133,3 +138,23 @@ def test_evaluation_writes_what_was_promised(whole_run, tmp_path):
         assert {"success", "inside", "outside", "n"} <= row.keys()
         assert row["identity"]["success"] == 0.0
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_ctrl_c_ends_a_sitting_with_its_state_saved(whole_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Journal, "speak", lambda self, progress: signal.raise_signal(signal.SIGINT))
+    sitting(tmp_path, 24)
+    monkeypatch.undo()
+    with safe_open(tmp_path / "state.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["progress"])["samples"] == TINY.batch
+    sitting(tmp_path, 24)
+    expected, found = (load_file(folder / "state.safetensors") for folder in (whole_run, tmp_path))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_a_loss_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
+    sitting(tmp_path, 4)
+    kept = (tmp_path / "state.safetensors").read_bytes()
+    monkeypatch.setattr(train_module, "batch_loss", lambda *_: (torch.tensor(float("nan")), {}))
+    with pytest.raises(EmuEditError, match=r"the loss is nan at sample 4.*--rate"):
+        sitting(tmp_path, 8)
+    assert (tmp_path / "state.safetensors").read_bytes() == kept

@@ -176,3 +176,19 @@ def test_bad_input_is_told_in_one_sentence(change, words):
     with pytest.raises(EmuEditError, match=words) as told:
         sequential_threshold(**arguments)
     assert "\n" not in str(told.value) and str(told.value).endswith(".")
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.02, 0.03, 0.2])
+@pytest.mark.parametrize("shape", [(1, 300, 210), (2, 129, 64), (1, 40, 333)])
+def test_strips_equal_the_reference_on_pictures_of_several_strips(shape, alpha):
+    batch, height, width = shape
+    generator = torch.Generator().manual_seed(2)
+    previous = torch.rand(batch, height, width, 3, generator=generator)
+    edited = previous.clone()
+    edited[:, height // 2 :, width // 3 : width // 2] += 0.1  # some strips and columns have nothing to decide
+    edited[:, :, -3:] -= 0.05
+    kept, mask = sequential_threshold(previous.transpose(1, 2).contiguous().transpose(1, 2), edited, alpha)
+    expected, expected_mask, dbar = reference(previous, edited, alpha, 2.0)
+    clear = np.abs(dbar - alpha) > 1e-6 if alpha > 0 else np.ones_like(dbar, dtype=bool)
+    np.testing.assert_array_equal(mask.numpy()[clear], expected_mask[clear])
+    np.testing.assert_array_equal(kept.numpy().astype(np.float64)[clear], expected[clear])

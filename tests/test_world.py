@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from emu_edit.training.small import edits, render, scene, wording
+from emu_edit.training.small import edits, maps, render, scene, wording
 
 SMALL = 64
 
@@ -71,15 +71,13 @@ def test_detect_draws_a_rectangle_that_holds_the_object():
 
 def test_masks_share_the_picture_out():
     for one in random_scenes():
-        weights = render.masks(one, SMALL)
+        weights = maps.masks(one, SMALL)
         assert weights.shape == (len(one.objects), SMALL, SMALL)
         assert weights.min() >= 0 and weights.sum(0).max() <= 1 + 1e-5
         assert (weights.reshape(len(weights), -1).max(1) > 0.5).all()
 
 
-@pytest.mark.parametrize(
-    "draw", [render.render, render.depth, render.normals, render.segmentation, render.sketch]
-)
+@pytest.mark.parametrize("draw", [render.render, maps.depth, maps.normals, maps.segmentation, maps.sketch])
 def test_maps_are_pictures(draw):
     for one in random_scenes(8):
         picture = draw(one, SMALL)

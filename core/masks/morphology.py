@@ -14,20 +14,23 @@ which costs some r/sqrt(2) short steps for the whole disc instead of one for eac
 and white masks take each step on 64 pixels at once (bits.py), grey ones on one.
 
 What lies outside the picture never counts, neither as black nor as white, so an object that the frame cuts
-does not shrink from there. This equals scipy.ndimage's grey_dilation and grey_erosion with mode="reflect",
-too: a mirrored pixel is never nearer than its original, and the shape is symmetric and without notches.
+does not shrink from there: scipy.ndimage's grey_dilation and grey_erosion with mode="constant" and an
+infinite cval. Mirroring the picture at its edges would change nothing, for a mirrored pixel is never nearer
+than its original and the shape is symmetric and without notches.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..errors import EmuEditError
 from . import bits
+from .workspace import PIECE, empty, run_all
 
 # Grey values handled at a time: small enough for a processor's cache, large enough to keep a graphics card busy.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 24
@@ -62,6 +65,14 @@ def dilate(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> T
 def erode(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> Tensor:
     """Shrink what is white: each pixel becomes the smallest within the disc around it. Otherwise as dilate."""
     return _morph(mask, radius, shape, torch.minimum)
+
+
+def as_bools(mask: Tensor) -> Tensor:
+    """[B,H,W]: floats on the host that are all 0 or 1 as bools, which are quicker to work on; others as they are."""
+    if mask.dtype == torch.bool or mask.device.type != "cpu":
+        return mask
+    white = bits.black_and_white(mask)
+    return mask if white is None else white
 
 
 def _morph(mask: Tensor, radius: float, shape: Sequence[int] | None, join: Callable[..., Tensor]) -> Tensor:
@@ -112,16 +123,32 @@ def _black_and_white(planes: Tensor, steps: list[tuple[int, int]], shrink: bool)
     # Elsewhere, looking whether floats are black and white would make the device wait for the host.
     if not bits.SUPPORTED or not (on_host or planes.device.type == "cuda" and planes.dtype == torch.bool):
         return None
-    # To shrink the white is to grow the black.
-    words = bits.pack(~planes if planes.dtype == torch.bool else 1 - planes) if shrink else bits.pack(planes)
-    if words is None:
+    white = as_bools(planes)
+    if white.dtype != torch.bool:
         return None
+    words = bits.pack(white, invert=shrink)  # to shrink the white is to grow the black
+    count, width = words.shape[1:]
+    halo = steps[0][0]
+    columns = max(PIECE // count - 2 * halo, 2 * halo, 1) if on_host else width
+    result = torch.empty_like(words)
 
-    def down(rows: Tensor, extent: int) -> Tensor:
-        return _spread(rows, extent, -2, torch.bitwise_or)
+    def band(source: Tensor, target: Tensor, first: int) -> None:
+        low, high = max(0, first - halo), min(width, first + columns + halo)
+        grown = _union(source[:, low:high], steps, _across_bits, bits.spread_down, torch.bitwise_or)
+        target[:, first : first + columns] = grown[:, first - low : first - low + columns]
 
-    words = _union(words, steps, bits.spread, down, torch.bitwise_or)
-    return bits.unpack(words, planes.shape[-1], planes.dtype, inverted=shrink)
+    jobs = [
+        partial(band, source, target, first)
+        for source, target in zip(words, result, strict=True)
+        for first in range(0, width, columns)
+    ]
+    run_all(jobs, planes.device)
+    grown = bits.unpack(result, planes.shape[1], invert=shrink)
+    return grown if planes.dtype == torch.bool else bits.as_floats(grown, planes.dtype)
+
+
+def _across_bits(words: Tensor, extent: int) -> Tensor:
+    return _spread(words, extent, -1, torch.bitwise_or)
 
 
 def _grey(planes: Tensor, steps: list[tuple[int, int]], join: Callable[..., Tensor]) -> Tensor:
@@ -130,7 +157,7 @@ def _grey(planes: Tensor, steps: list[tuple[int, int]], join: Callable[..., Tens
     halo = steps[-1][1]
     budget = _CHUNK_CPU if planes.device.type == "cpu" else _CHUNK_ELSEWHERE
     rows = max(budget // width, halo, 1)
-    result = torch.empty(batch, height, width, dtype=planes.dtype, device=planes.device)
+    result = empty((batch, height, width), planes.dtype, planes.device)
 
     def across(piece: Tensor, extent: int) -> Tensor:
         return _spread(piece, extent, -1, join)
@@ -152,12 +179,14 @@ def _spread(planes: Tensor, extent: int, axis: int, join: Callable[..., Tensor])
     extent = min(extent, size - 1)
     reach = 0
     while reach < extent:
-        # Two copies shifted by up to 2*reach+1 touch: the reach triples with each round.
-        step = min(2 * reach + 1, extent - reach)
-        grown = planes.clone()
-        for here, there in ((step, 0), (0, step)):
-            target = grown.narrow(axis, here, size - step)
-            join(target, planes.narrow(axis, there, size - step), out=target)
+        # Shifted farther, a copy would miss what the row has beyond the end that its centre fell off.
+        step = min(reach + 1, extent - reach)
+        grown, rest = torch.empty_like(planes), size - step
+        grown.narrow(axis, 0, step).copy_(planes.narrow(axis, 0, step))
+        near, far = planes.narrow(axis, 0, rest), planes.narrow(axis, step, rest)
+        join(far, near, out=grown.narrow(axis, step, rest))
+        target = grown.narrow(axis, 0, rest)
+        join(target, far, out=target)
         planes = grown
         reach += step
     return planes

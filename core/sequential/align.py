@@ -1,8 +1,9 @@
 """The estimator behind register.py: a first shift by phase correlation, then robust Gauss-Newton steps.
 
-Phase correlation: Kuglin and Hines 1975. Gauss-Newton on intensities: Lucas and Kanade 1981, here with the mean
-of both pictures' gradients (Benhimane and Malis 2004), which reaches further. Each step weighs every pixel by
-Geman and McClure's function of its residual, so that what was edited, which matches nowhere, has no say.
+Phase correlation: Kuglin and Hines 1975. Gauss-Newton on intensities: Lucas and Kanade 1981, here with the
+mean of both pictures' gradients (Benhimane and Malis 2004), which reaches further. Each step weighs every
+pixel by Geman and McClure's function of its residual, so that what was edited, which matches nowhere, has no
+say.
 
 A residual is measured in pixels, that is divided by the local gradient: flat areas then neither set the scale
 nor count, and one bound serves photographs and flat drawings alike.
@@ -56,7 +57,9 @@ class Motion:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One size of the pyramid: both pictures as band-passed brightness, and what may be looked at; [B,h,w]."""
+    """One size of the pyramid: both pictures as band-passed brightness, and what may be looked at;
+    [B,h,w].
+    """
 
     before: Tensor
     after: Tensor
@@ -184,7 +187,9 @@ def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def agreement(level: Level, map_: Tensor) -> tuple[Tensor, Tensor]:
-    """How well the gradients agree under a map, -1..1 [B] (1 = equal), and their mean square [B] (texture)."""
+    """How well the gradients agree under a map, -1..1 [B] (1 = equal), and their mean square [B]
+    (texture).
+    """
     height, width = level.size
     moved = sample(level.after[..., None], map_, height, width)[..., 0]
     seen = level.weight * covered(map_, height, width, height, width, MARGIN)

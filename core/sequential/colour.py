@@ -1,7 +1,8 @@
-"""Undo an editor's colour and exposure drift, measured on what it did not edit; and spaces to compare colours in.
+"""Undo an editor's colour and exposure drift, measured on what it did not edit; and spaces to compare colours
+in.
 
-OKLab: Björn Ottosson, "A perceptual color space for image processing", 2020. Its lightness runs from 0 to 1, so
-that a difference of 0.03 means about as much in each of the spaces.
+OKLab: Björn Ottosson, "A perceptual color space for image processing", 2020. Its lightness runs from 0 to 1,
+so that a difference of 0.03 means about as much in each of the spaces.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class ColourMatch:
     reasons: tuple[str, ...]
 
     def apply(self, images: Tensor) -> Tensor:
-        """[B,H,W,3] -> the same with the drift undone, clamped to 0..1; untouched bits where nothing was found."""
+        """[B,H,W,3] -> the same with the drift undone, clamped to 0..1; untouched bits where nothing was
+        found.
+        """
         if not bool(self.found.any()):
             return images
         matched = images @ self.matrix.transpose(1, 2)[:, None] + self.offset[:, None, None]
@@ -76,7 +79,7 @@ def match_colour(
         weight = free / (1 + (residual / scale) ** 2) ** 2
         matrix, offset = (_gain if mode == "gain" else _matrix)(target, source, weight)
     share = weight.mean(dim=1)
-    most = _most(matrix, offset)
+    most = (source @ matrix.transpose(1, 2) + offset[:, None] - source).abs().amax(dim=(1, 2))
     lone, strong, small = share < LEAST_SHARE, most > MOST, most < IDENTITY
     found = ~(lone | strong | small)
     reasons = []
@@ -131,17 +134,10 @@ def _matrix(target: Tensor, source: Tensor, weight: Tensor) -> tuple[Tensor, Ten
     mean_y = (weight[..., None] * target).sum(1, keepdim=True) / total[..., None]
     x, y = source - mean_x, target - mean_y
     weighted = (weight / total)[..., None] * x
-    ridge = 1e-4 * torch.eye(3, device=x.device)
+    ridge = 1e-3 * torch.eye(3, device=x.device)
     normal = weighted.transpose(1, 2) @ x + ridge
     factor = torch.linalg.solve(normal, weighted.transpose(1, 2) @ y + ridge).transpose(1, 2)
     return factor, (mean_y - mean_x @ factor.transpose(1, 2))[:, 0]
-
-
-def _most(matrix: Tensor, offset: Tensor) -> Tensor:
-    """The furthest [B] that a corner of the colour cube is moved."""
-    steps = torch.tensor([0.0, 1.0], device=matrix.device)
-    corners = torch.cartesian_prod(steps, steps, steps)
-    return (corners @ matrix.transpose(1, 2) + offset[:, None] - corners).abs().amax(dim=(1, 2))
 
 
 def to_space(images: Tensor, space: str) -> Tensor:

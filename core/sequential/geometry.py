@@ -1,4 +1,5 @@
-"""Where the pixels of one picture lie in another: affine maps in half-pixel coordinates, and sampling by them.
+"""Where the pixels of one picture lie in another: affine maps in half-pixel coordinates, and sampling by
+them.
 
 A map is a tensor [B,2,3] of rows (a, b, c): a point (x, y) of the previous picture lies at (ax + by + c, ...)
 of the edited one. Coordinates run from 0 at a picture's left or upper edge to its width or height in pixels,
@@ -15,8 +16,12 @@ from torch import Tensor
 STRIP = 256
 
 
-def similarity(shift_x: Tensor, shift_y: Tensor, zoom: Tensor, angle: Tensor, height: int, width: int) -> Tensor:
-    """Maps [B,2,3] that zoom (1 = none) and turn (radians) about the picture's middle, then shift (pixels)."""
+def similarity(
+    shift_x: Tensor, shift_y: Tensor, zoom: Tensor, angle: Tensor, height: int, width: int
+) -> Tensor:
+    """Maps [B,2,3] that zoom (1 = none) and turn (radians) about the picture's middle, then shift
+    (pixels).
+    """
     a, b = zoom * torch.cos(angle), zoom * torch.sin(angle)
     x, y = width / 2, height / 2
     first = torch.stack([a, -b, x - a * x + b * y + shift_x], dim=-1)
@@ -55,13 +60,15 @@ def displacement(map_: Tensor, height: int, width: int) -> Tensor:
 
 
 def sample(images: Tensor, map_: Tensor, height: int, width: int, mode: str = "bicubic") -> Tensor:
-    """Fetch [B,height,width,C] from `images` [B,h,w,C]: each pixel from where `map_` [B,2,3] sends its middle.
+    """Fetch [B,height,width,C] from `images` [B,h,w,C]: each pixel from where `map_` [B,2,3] sends its
+    middle.
 
-    Beyond the border the border's pixels repeat. Bicubic by default, unclamped; it does not blur before making
-    smaller, so shrink first (images.resize_images).
+    Beyond the border the border's pixels repeat. Bicubic by default, unclamped; it does not blur before
+    making smaller, so shrink first (images.resize_images).
     """
     planes = images.movedim(-1, 1)
-    result = torch.empty((len(map_), height, width, images.shape[-1]), dtype=images.dtype, device=images.device)
+    shape = len(map_), height, width, images.shape[-1]
+    result = torch.empty(shape, dtype=images.dtype, device=images.device)
     planes = planes.expand(len(map_), -1, -1, -1)
     for top in range(0, height, STRIP):
         rows = min(STRIP, height - top)

@@ -1,4 +1,4 @@
-"""How far an edited picture shifted, zoomed and turned against the one before: to a few hundredths of a pixel."""
+"""How far an edited picture shifted, zoomed and turned: known to a few hundredths of a pixel."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def register(
 ) -> Registration:
     """Measure how `edited` lies against `previous`, both [B,H,W,3] in 0..1 of one size.
 
-    mask: [B,H,W] in 0..1, 1 = was edited, is not looked at. rotation=False allows shift and zoom only. Pictures
-    that show nothing in common, or nothing at all, keep the identity, and `reasons` says so.
+    mask: [B,H,W] in 0..1, 1 = was edited, is not looked at. rotation=False allows shift and zoom only.
+    Pictures that show nothing in common, or nothing at all, keep the identity, and `reasons` says so.
     """
     if previous.shape != edited.shape:
         raise EmuEditError(

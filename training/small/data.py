@@ -6,6 +6,7 @@ on from n sees what an uninterrupted run sees.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,13 +43,15 @@ def batches(pairs: Pairs, start: int, batch: int, workers: int = 1) -> Iterator[
         sampler=range(start, 2**40),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
     )
     return iter(loader)
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C reaches the whole process group: the trainer answers it and then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_planes(pictures: Tensor) -> Tensor:

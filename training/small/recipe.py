@@ -40,10 +40,10 @@ class Recipe:
     warm_up: int = 200
     weight_decay: float = 0.01
     clip: float = 1.0
-    ema: float = 0.999
+    ema: float = 0.995
     # Editing with it
     defaults: dict[str, float] = field(
-        default_factory=lambda: {"steps": 8, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}
+        default_factory=lambda: {"steps": 3, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}
     )
 
     def to_json(self) -> dict[str, object]:

@@ -8,9 +8,7 @@ Stop it at any time; the same command goes on. `--export models/small` writes th
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,10 @@ import torch
 
 from ...core.checkpoints import load_editor, save_editor
 from ...core.diffusers_backbone import DiffusersBackbone
+from ...core.errors import EmuEditError
 from .data import Pairs, batches, to_planes
 from .edits import TASKS_V1
+from .journal import Journal, asked_to_stop
 from .models import build_editor
 from .objective import Trainee, batch_loss
 from .recipe import Recipe
@@ -60,7 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
-    """One sitting. The sample counter alone decides what is seen next, so a resumed run repeats nothing."""
+    """One sitting. The sample counter alone decides what is seen next, so a resumed run repeats nothing.
+
+    Raises EmuEditError when the loss is no number; the state last saved stays.
+    """
     chosen.run.mkdir(parents=True, exist_ok=True)
     state_file = chosen.run / "state.safetensors"
     folder = chosen.run / "start"
@@ -78,43 +81,36 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     if state_file.is_file():
         progress = load_state(state_file, trainee, ema, optimiser)
     stream = batches(Pairs(recipe.world_seed, chosen.size), progress["samples"], recipe.batch, chosen.workers)
-    began = spoke = saved = time.monotonic()
-    errors: dict[str, list[float]] = defaultdict(list)
-    losses: list[float] = []
-    masks: list[float] = []
-    while progress["samples"] < chosen.samples and time.monotonic() - began < 60 * chosen.minutes:
-        generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
-        batch = next(stream)
-        loss, seen = batch_loss(trainee, editor, batch, recipe, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainee.parameters(), recipe.clip)
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * _rate_factor(recipe, progress, chosen)
-        optimiser.step()
-        progress["steps"] += 1
-        progress["samples"] += recipe.batch
-        _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
-        losses.append(float(loss.detach()))
-        masks.append(float(seen["mask"]))
-        last = seen["informed"] & (seen["t"] == recipe.train_steps - 1)
-        for index in last.nonzero().flatten().tolist():
-            errors[batch["task"][index]].append(float(seen["relative"][index]))
-        now = time.monotonic()
-        if now - spoke > 30:
-            speed = len(losses) * recipe.batch / (now - spoke)
-            _log(
-                chosen.run,
-                {**progress, "loss": _mean(losses), "mask": _mean(masks), "size": chosen.size},
-                speed,
-                errors,
-            )
-            for kept in (errors, losses, masks):
-                kept.clear()
-            spoke = now
-        if now - saved > 300:
-            save_state(state_file, trainee, ema, optimiser, progress)
-            saved = now
+    journal = Journal(chosen.run / "log.jsonl", chosen.size)
+    began = saved = time.monotonic()
+    with asked_to_stop() as stop:
+        while (
+            not stop.is_set()
+            and progress["samples"] < chosen.samples
+            and time.monotonic() - began < 60 * chosen.minutes
+        ):
+            generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
+            batch = next(stream)
+            loss, seen = batch_loss(trainee, editor, batch, recipe, generator)
+            if not torch.isfinite(loss):
+                raise EmuEditError(
+                    f"training: the loss is {float(loss.detach())} at sample {progress['samples']}; the "
+                    f"state saved last is kept in {state_file}; go on with a --rate below {recipe.rate}."
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trainee.parameters(), recipe.clip)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * _rate_factor(recipe, progress, chosen)
+            optimiser.step()
+            progress["steps"] += 1
+            progress["samples"] += recipe.batch
+            _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
+            journal.note(float(loss.detach()), seen, batch["task"], seen["t"] == recipe.train_steps - 1)
+            journal.speak(progress)
+            if time.monotonic() - saved > 300:
+                save_state(state_file, trainee, ema, optimiser, progress)
+                saved = time.monotonic()
     save_state(state_file, trainee, ema, optimiser, progress)
     if chosen.export:
         trainee.load_state_dict(ema)
@@ -140,19 +136,6 @@ def _average(ema: dict[str, torch.Tensor], trainee: Trainee, keep: float) -> Non
     now = trainee.state_dict()
     names = [name for name, value in now.items() if value.is_floating_point()]
     torch._foreach_lerp_([ema[name] for name in names], [now[name] for name in names], 1 - keep)
-
-
-def _mean(values: list[float]) -> float:
-    return round(sum(values) / len(values), 4)
-
-
-def _log(run: Path, entry: dict[str, Any], speed: float, errors: dict[str, list[float]]) -> None:
-    """One JSON line; `relative_error`: per task, the first step's squared error over that of no change."""
-    found = {task: _mean(values) for task, values in sorted(errors.items())}
-    text = json.dumps(entry | {"per_second": round(speed, 1), "relative_error": found})
-    with open(run / "log.jsonl", "a") as log:
-        log.write(text + "\n")
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

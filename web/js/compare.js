@@ -89,7 +89,7 @@ class CompareView {
     }
     // With nodes on a canvas the picture lies above it: hand on what zooms and pans. Vue nodes hear it themselves.
     const onCanvas = () => !globalThis.LiteGraph?.vueNodesMode && app.canvas;
-    stage.addEventListener("wheel", (event) => onCanvas() && app.canvas.processMouseWheel?.(event), { passive: true });
+    stage.addEventListener("wheel", (event) => onCanvas() && app.canvas.processMouseWheel?.(event));
     for (const [type, handler] of [
       ["pointerdown", "processMouseDown"],
       ["pointermove", "processMouseMove"],
@@ -213,8 +213,10 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === NODE) attach(node);
   },
-  // A workflow that is opened again from its tab still has its results.
+  // A workflow that is opened again from its tab still has its results, but gets them back only after its nodes.
   loadedGraphNode(node) {
-    if (node.comfyClass === NODE && app.nodeOutputs?.[node.id]) node.onExecuted?.(app.nodeOutputs[node.id]);
+    if (node.comfyClass !== NODE) return;
+    const recall = () => node.graph && app.nodeOutputs?.[node.id] && node.onExecuted?.(app.nodeOutputs[node.id]);
+    for (const wait of [0, 500]) setTimeout(recall, wait);
   },
 });

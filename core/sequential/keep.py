@@ -1,0 +1,172 @@
+"""Keep an edit and nothing but the edit, whatever editor made it: the steps in order, each optional."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import EmuEditError
+from ..images import check_images, fit_mask
+from ..thresholding import sequential_threshold
+from .change import ChangeSettings, change_mask
+from .colour import COLOUR_MODES, ColourMatch, match_colour
+from .composite import composite, feather
+from .fit import FITS, place
+from .history import TurnHistory
+from .register import Registration
+
+
+@dataclass(frozen=True)
+class KeepSettings:
+    """fit: how the editor changed the size ("auto", "stretch", "crop", "pad"). register: undo shift and zoom,
+    and with `rotation` turns. colour: "none", "gain", "matrix". feather: px of soft border inside the mask,
+    used in the mode "feathered". change: how the pictures are compared."""
+
+    fit: str = "auto"
+    register: bool = True
+    rotation: bool = True
+    colour: str = "gain"
+    feather: float = 4.0
+    change: ChangeSettings = field(default_factory=ChangeSettings)
+
+    def check(self) -> None:
+        """Refuse impossible settings in a sentence."""
+        self.change.check()
+        if self.fit not in FITS:
+            raise EmuEditError(f"keep: {self.fit!r} is no way to fit a picture; choose {', '.join(FITS)}.")
+        if self.colour not in COLOUR_MODES:
+            raise EmuEditError(
+                f"keep: {self.colour!r} is no way to match colours; choose {', '.join(COLOUR_MODES)}."
+            )
+        if not 0 <= self.feather <= 256:
+            raise EmuEditError(f"keep: feather must be 0 to 256 pixels, got {self.feather}; 4 is usual.")
+
+
+# What the thresholding alone did before there were other steps.
+PLAIN = KeepSettings(fit="stretch", register=False, colour="none")
+
+
+@dataclass(frozen=True, eq=False)
+class KeepResult:
+    """kept: [B,H,W,3] at the previous picture's size. mask: [B,H,W], 0 = the previous picture's bits, 1 = the
+    edit.
+
+    report: JSON-safe, one entry a picture in "pictures". history: what to hand to the next turn, if one was
+    given. registration: the motion measured, if it was asked for.
+    """
+
+    kept: Tensor
+    mask: Tensor
+    report: dict[str, Any]
+    history: TurnHistory | None = None
+    registration: Registration | None = None
+
+
+def keep_edit(
+    previous: Tensor,
+    edited: Tensor,
+    mask: Tensor | None = None,
+    settings: KeepSettings | None = None,
+    history: TurnHistory | None = None,
+) -> KeepResult:
+    """Of `edited` [b,h,w,3] take what changed against `previous` [B,H,W,3]; either batch may be 1.
+
+    In order: undo the editor's resize, register, match colours on what is unchanged, compare, threshold, drop
+    specks and fill holes, composite; with a history, go back to its first picture where nothing ever changed.
+    A step that finds nothing to do moves no bit. mask: [1|B,H,W], 1 = may change; outside it nothing does,
+    and it is not measured on. Every pixel of `kept` whose mask is 0 equals the previous picture's (or, with a
+    history, the first one's) bit for bit.
+    """
+    settings = settings or KeepSettings()
+    settings.check()
+    previous = check_images(previous, "keep, previous picture")
+    edited = check_images(edited, "keep, edited picture").to(previous.device)
+    count = _batch(len(previous), len(edited))
+    previous, edited = (x.expand(count, -1, -1, -1) for x in (previous, edited))
+    height, width = previous.shape[1:3]
+    allowed = None
+    if mask is not None:
+        allowed = fit_mask(mask, count, height, width, "keep, mask").to(previous.device)
+    if history is not None and history.first.shape[1:] != previous.shape[1:]:
+        raise EmuEditError(
+            f"keep: the history began with a picture of {history.first.shape[2]}x{history.first.shape[1]} "
+            f"pixels, this one has {width}x{height}; begin a new history."
+        )
+    own = tuple(edited.shape[1:3])
+    near, way, seen, match = None, "stretch", None, None
+    if settings.register or settings.fit != "stretch" or own != (height, width):
+        edited, near, way, seen = place(
+            previous, edited, settings.fit, settings.register, settings.rotation, allowed
+        )
+    if settings.colour != "none":
+        match = match_colour(previous, edited, allowed, settings.colour)
+        edited = match.apply(edited)
+    change = settings.change
+    if near is None and change == ChangeSettings(alpha=change.alpha, sigma=change.sigma):
+        changed = sequential_threshold(previous, edited, change.alpha, change.sigma)[1] > 0
+    else:
+        changed = change_mask(previous, edited, change, near)
+    soft = feather(changed, settings.feather if change.mode == "feathered" else 0.0)
+    if allowed is not None:
+        soft = soft * allowed
+    kept = composite(previous, edited, soft)
+    report = _report(settings, own, (height, width), way, seen, match, soft, previous, kept)
+    if history is not None:
+        kept, history = history.restore(kept, soft > 0, report)
+    return KeepResult(kept, soft, report, history, seen)
+
+
+def _batch(before: int, after: int) -> int:
+    if before != after and 1 not in (before, after):
+        raise EmuEditError(
+            f"keep: {before} previous pictures against {after} edited ones; give as many, or one."
+        )
+    return max(before, after)
+
+
+def _report(
+    settings: KeepSettings,
+    own: tuple[int, ...],
+    size: tuple[int, int],
+    way: str,
+    seen: Registration | None,
+    match: ColourMatch | None,
+    mask: Tensor,
+    previous: Tensor,
+    kept: Tensor,
+) -> dict[str, Any]:
+    taken = mask > 0
+    difference = (kept - previous).abs().mean(dim=-1)
+    inside = (difference * taken).sum((1, 2)) / taken.sum((1, 2)).clamp(min=1)
+    pictures: list[dict[str, Any]] = []
+    for index in range(len(mask)):
+        entry: dict[str, Any] = {
+            "changed": round(float(taken[index].float().mean()), 6),
+            "by": round(float(inside[index]), 4),
+        }
+        if seen is not None:
+            entry["registration"] = {
+                "moved": bool(seen.found[index]),
+                "shift_px": [round(float(seen.x[index]), 3), round(float(seen.y[index]), 3)],
+                "zoom": round(float(seen.zoom[index]), 5),
+                "angle_degrees": round(float(torch.rad2deg(seen.angle[index])), 4),
+                "agreement": round(float(seen.agreement[index]), 3),
+                "note": seen.reasons[index],
+            }
+        if match is not None:
+            entry["colour"] = {
+                "moved": bool(match.found[index]),
+                "matrix": [[round(v, 4) for v in row] for row in match.matrix[index].tolist()],
+                "offset": [round(v, 4) for v in match.offset[index].tolist()],
+                "note": match.reasons[index],
+            }
+        pictures.append(entry)
+    return {
+        "size": {"previous": list(size), "edited": list(own), "fit": way},
+        "mode": settings.change.mode,
+        "alpha": settings.change.alpha if settings.change.alpha < float("inf") else "infinite",
+        "pictures": pictures,
+    }
