@@ -27,7 +27,7 @@ from ..core.thresholding import ALPHA
 from .editor import degrade, draw, first_scene, next_scene
 from .feature_baseline import baseline_mask
 
-DELTAS = (6.0, 10.0, 15.0, 22.0)
+DELTAS = (10.0, 15.0, 22.0, 30.0, 42.0)
 
 
 def methods(size: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -71,7 +71,7 @@ def run(edits: int, size: int, seed: int = 0, sheet: str | None = None) -> dict[
             missed = int((truth & ~mask).sum())
             counts[name] += (true, false, missed)
             overlaps[name].append(true / max(1, true + false + missed))
-            if name in ("hysteresis", "paper", f"SIFT+flow+LAB {DELTAS[1]:g}"):
+            if name in ("hysteresis", "paper", f"SIFT+flow+LAB {DELTAS[2]:g}"):
                 shown.append(mask[..., None].expand(-1, -1, 3).float())
         if sheet and len(rows) < 6:
             rows.append(torch.cat(shown, dim=1))

@@ -1,7 +1,9 @@
 """Black and white masks with 64 pixels to a word, so that growing one costs a few operations on few words.
 
-A mask [B,H,W] becomes words int64 [B,N,W] with N = ceil(H/64): bit b of word (j, x) is the pixel in row b*N + j and
-column x. Neighbours of a word are therefore neighbours of each of its 64 pixels, along rows and along columns,
+A mask [B,H,W] becomes words int64 [B,N,W] with N = ceil(H/64): bit b of word (j, x) is the pixel in row b*N
++ j and
+column x. Neighbours of a word are therefore neighbours of each of its 64 pixels, along rows and along
+columns,
 and only at the seams does a bit move. Rows beyond the last are black.
 """
 
@@ -31,7 +33,9 @@ def black_and_white(mask: Tensor) -> Tensor | None:
     white = empty(mask.shape, torch.bool, mask.device)
 
     def read(source: Tensor, target: Tensor) -> None:
-        low, high = torch.addcmul(source, source, source, value=-1).aminmax()  # x - x*x is 0 for 0 and 1 alone
+        low, high = torch.addcmul(
+            source, source, source, value=-1
+        ).aminmax()  # x - x*x is 0 for 0 and 1 alone
         if float(low) != 0 or float(high) != 0:
             raise _Grey
         target.copy_(source)
@@ -123,7 +127,7 @@ def _piece_by_piece(source: Tensor, target: Tensor, work: Callable[[Tensor, Tens
 
 
 def _in_pieces(source: Tensor, target: Tensor, work: Callable[[Tensor, Tensor], object]) -> None:
-    for rows in _pieces(*source.shape, source.device):
+    for rows in _pieces(source.shape[0], source.shape[1], source.device):
         work(source[rows], target[rows])
 
 

@@ -2,7 +2,8 @@
 
 Along each axis the blur is a product with a banded matrix, taken a block of rows at a time. The picture is
 mirrored at its borders with the edge pixel repeated (d c b a | a b c d | d c b a), which is folded into the
-matrix. From sigma 16 px on, the picture is first averaged over cells of s x s pixels, s the largest power of two
+matrix. From sigma 16 px on, the picture is first averaged over cells of s x s pixels, s the largest power of
+two
 that is no more than sigma/8, and the result interpolated linearly from the cells' centres; the variance that
 both add is taken off the Gaussian's. Measured error against scipy.ndimage.gaussian_filter in double
 precision: below 1/512 of the value range everywhere (tests/test_blur.py), rounding alone below sigma 16.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +24,16 @@ from ..errors import EmuEditError
 from .workspace import PIECE, empty, run_all
 
 TRUNCATE = 4.0  # the Gaussian is cut off at so many sigmas, as scipy's is
-# Beyond twice an axis' length every wave of a mirrored picture is gone (the slowest keeps 3e-9 of its height).
+# Beyond twice an axis' length every wave of a mirrored picture is gone (the slowest keeps 3e-9 of its
+# height).
 _FLAT = 2.0
 
 
 def gaussian_blur(planes: Tensor, sigma: float, clamp: bool = False) -> Tensor:
     """Blur [..., H, W] of bool or floats by `sigma` px (0 = untouched) -> floats of the same shape.
 
-    Equals scipy.ndimage.gaussian_filter(mode="reflect", truncate=4) along the last two axes within 1/512 of the
+    Equals scipy.ndimage.gaussian_filter(mode="reflect", truncate=4) along the last two axes within
+    1/512 of the
     value range. The result has the input's type, float32 for bools; the arithmetic is in float32 at least.
     clamp: cut off what rounding adds to a range of 0..1.
     """
@@ -50,44 +54,54 @@ def gaussian_blur(planes: Tensor, sigma: float, clamp: bool = False) -> Tensor:
     step = 1
     while step * 16 <= sigma:
         step *= 2
-    if step == 1:
-        result = _along_rows(_along_columns(_floats(flat, working), 1, height, sigma), 1, width, sigma)
-        if clamp:
-            result.clamp_(0.0, 1.0)
-    else:
-        cells = _cell_means(flat.view(torch.uint8) if flat.dtype == torch.bool else flat, step, working)
-        nodes = _along_rows(_along_columns(cells, step, height, sigma), step, width, sigma)
-        if clamp:
-            nodes.clamp_(0.0, 1.0)
-        result = _interpolate(nodes, step, height, width)
+    plain = flat.view(torch.uint8) if flat.dtype == torch.bool else flat  # torch converts bytes far faster
+    cells = plain.to(working) if step == 1 else _cell_means(plain, step, working)
+    down = _matrix(step, height, sigma, cells)
+    across = down if width == height else _matrix(step, width, sigma, cells)
+    nodes = _along_rows(_along_columns(cells, down), across)
+    if clamp:
+        nodes.clamp_(0.0, 1.0)
+    result = nodes if step == 1 else _interpolate(nodes, step, height, width)
     return result.to(out).reshape(planes.shape)
 
 
-def _along_columns(planes: Tensor, step: int, length: int, sigma: float) -> Tensor:
+def _along_columns(planes: Tensor, matrix: list[Block]) -> Tensor:
     """[B,cells,W] -> [B,nodes,W]."""
-    count = _node_count(step, length)
-    result = empty((planes.shape[0], count, planes.shape[2]), planes.dtype, planes.device)
-    for first, last, low, high, weights in _blocks(step, length, sigma, planes):
-        result[:, first:last] = weights @ planes[:, low:high]
+    result = empty((planes.shape[0], matrix[-1].last, planes.shape[2]), planes.dtype, planes.device)
+    for plane, target in zip(planes, result, strict=True):
+        for block in matrix:
+            torch.mm(block.weights, plane[block.low : block.high], out=target[block.first : block.last])
     return result
 
 
-def _along_rows(planes: Tensor, step: int, length: int, sigma: float) -> Tensor:
+def _along_rows(planes: Tensor, matrix: list[Block]) -> Tensor:
     """[B,H,cells] -> [B,H,nodes]."""
-    count = _node_count(step, length)
-    result = empty((planes.shape[0], planes.shape[1], count), planes.dtype, planes.device)
-    for first, last, low, high, weights in _blocks(step, length, sigma, planes):
-        result[:, :, first:last] = planes[:, :, low:high] @ weights.T
+    result = empty((*planes.shape[:2], matrix[-1].last), planes.dtype, planes.device)
+    for plane, target in zip(planes, result, strict=True):
+        for block in matrix:
+            target[:, block.first : block.last] = plane[:, block.low : block.high] @ block.weights.T
     return result
 
 
 def _node_count(step: int, length: int) -> int:
-    """Where the last cell is cut short, its pixels may lie beyond the centre of a whole one: one node more."""
+    """Where the last cell is cut short, its pixels may lie beyond the centre of a whole one: one node
+    more.
+    """
     return -(-length // step) + (length % step > 0)
 
 
-def _blocks(step: int, length: int, sigma: float, like: Tensor):
-    """The banded matrix of one axis in pieces: (first node, last, first cell, last, weights [nodes, cells]).
+class Block(NamedTuple):
+    """Rows first ... last-1 of a banded matrix, which are zero but for the columns low ... high-1."""
+
+    first: int
+    last: int
+    low: int
+    high: int
+    weights: Tensor
+
+
+def _matrix(step: int, length: int, sigma: float, like: Tensor) -> list[Block]:
+    """The blur along one axis: from the cells' means to the values at the nodes.
 
     Cell c holds the mean of the pixels step*c ... step*c + step-1 that exist; node j is the blurred value at the
     centre of a whole cell, step*(j + 1/2). Pixel i covers i ... i+1.
@@ -101,9 +115,9 @@ def _blocks(step: int, length: int, sigma: float, like: Tensor):
     ends = (starts + step).clamp(max=length)
     centres, sizes = (starts + ends) / 2, ends - starts
     if sigma >= _FLAT * length:
-        yield 0, nodes, 0, cells, (sizes / length).to(like.dtype).expand(nodes, cells)
-        return
-    size = max(64, 2 * math.ceil(reach / step))
+        return [Block(0, nodes, 0, cells, (sizes / length).to(like.dtype).repeat(nodes, 1))]
+    size = max(64 if nodes > 1024 else 128, 2 * math.ceil(reach / step))
+    blocks = []
     for first in range(0, nodes, size):
         last = min(nodes, first + size)
         low = min(max(0, math.floor(first - reach / step)), cells - 1)
@@ -121,7 +135,9 @@ def _blocks(step: int, length: int, sigma: float, like: Tensor):
                 bell = torch.exp(distance.square() * (-0.5 / variance))
                 weights += torch.where(distance.abs() <= reach, bell, 0.0)
         weights *= sizes[low:high]
-        yield first, last, low, high, (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype)
+        weights /= weights.sum(dim=1, keepdim=True)
+        blocks.append(Block(first, last, low, high, weights.to(like.dtype)))
+    return blocks
 
 
 def _cell_means(planes: Tensor, step: int, dtype: torch.dtype) -> Tensor:
@@ -178,8 +194,3 @@ def _in_pieces(
         for piece in pieces
     ]
     run_all(jobs, target.device)
-
-
-def _floats(planes: Tensor, dtype: torch.dtype) -> Tensor:
-    """As floats; bools as their bytes, which torch converts several times as fast."""
-    return (planes.view(torch.uint8) if planes.dtype == torch.bool else planes).to(dtype)

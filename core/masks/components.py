@@ -18,7 +18,8 @@ HALF = 0.5  # a pixel of at least this counts as white where areas are counted
 
 
 def label(mask: Tensor, connectivity: int = 8) -> Tensor:
-    """Number the white parts of [..., H, W]: int64 of the same shape on its device, 0 = black, 1, 2, ... anew in
+    """Number the white parts of [..., H, W]: int64 of the same shape on its device, 0 = black, 1, 2, ...
+    anew in
     each picture. White is 0.5 or more (True). connectivity: 8 joins corners too, 4 only sides.
     """
     if connectivity not in (4, 8):
@@ -43,14 +44,17 @@ def drop_specks(mask: Tensor, area: float) -> Tensor:
 def fill_holes(mask: Tensor, area: float) -> Tensor:
     """Whiten the holes of [..., H, W] (bool or float) that have no more than `area` black pixels.
 
-    A hole is surrounded by white: what touches the picture's edge is none. 0 fills nothing, infinity every hole.
+    A hole is surrounded by white: what touches the picture's edge is none. 0 fills nothing, infinity every
+    hole.
     """
     return _clean(mask, area, "holes")
 
 
 def _clean(mask: Tensor, area: float, what: str) -> Tensor:
     if math.isnan(area) or area < 0:
-        raise EmuEditError(f"mask: the area of {what} must be 0 or more pixels, got {area}; 0 keeps them all.")
+        raise EmuEditError(
+            f"mask: the area of {what} must be 0 or more pixels, got {area}; 0 keeps them all."
+        )
     if area == 0 or mask.numel() == 0:
         return mask.clone()
     ndimage = _ndimage(f"to find {what}")

@@ -1,6 +1,7 @@
 """Growing and shrinking masks by a disc, exact to the pixel.
 
-The disc of radius r holds the offsets (dx, dy) with dx*dx + dy*dy <= r*r; r may be any real number of pixels. It
+The disc of radius r holds the offsets (dx, dy) with dx*dx + dy*dy <= r*r; r may be any real number of
+pixels. It
 is described by its half-widths: row dy of it reaches from -w[|dy|] to +w[|dy|], and w never grows with |dy|.
 Any such shape can be used; `opencv_ellipse` gives OpenCV's.
 
@@ -32,12 +33,15 @@ from ..errors import EmuEditError
 from . import bits
 from .workspace import PIECE, empty, run_all
 
-# Grey values handled at a time: small enough for a processor's cache, large enough to keep a graphics card busy.
+# Grey values handled at a time: small enough for a processor's cache, large enough to keep a graphics card
+# busy.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 24
 
 
 def disc(radius: float, rows: int | None = None) -> tuple[int, ...]:
-    """Half-widths of the disc dx*dx + dy*dy <= radius*radius for dy = 0, 1, ...; no more than `rows` of them."""
+    """Half-widths of the disc dx*dx + dy*dy <= radius*radius for dy = 0, 1, ...; no more than `rows` of
+    them.
+    """
     if not (math.isfinite(radius) and radius >= 0):
         raise EmuEditError(f"mask: the radius must be 0 or more pixels, got {radius}; 0 leaves it as it is.")
     square = math.floor(radius * radius)
@@ -63,12 +67,16 @@ def dilate(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> T
 
 
 def erode(mask: Tensor, radius: float, shape: Sequence[int] | None = None) -> Tensor:
-    """Shrink what is white: each pixel becomes the smallest within the disc around it. Otherwise as dilate."""
+    """Shrink what is white: each pixel becomes the smallest within the disc around it. Otherwise as
+    dilate.
+    """
     return _morph(mask, radius, shape, torch.minimum)
 
 
 def as_bools(mask: Tensor) -> Tensor:
-    """[B,H,W]: floats on the host that are all 0 or 1 as bools, which are quicker to work on; others as they are."""
+    """[B,H,W]: floats on the host that are all 0 or 1 as bools, which are quicker to work on; others as they
+    are.
+    """
     if mask.dtype == torch.bool or mask.device.type != "cpu":
         return mask
     white = bits.black_and_white(mask)

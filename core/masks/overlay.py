@@ -45,7 +45,8 @@ def mask_sheet(
 ) -> Tensor:
     """One sheet [B,h,w,3] for each picture: all masks' outlines on it, then each mask as overlay and in grey.
 
-    images: [B,H,W,3] in 0..1; masks: name -> [B,H,W] (one mask for all pictures is fine), at least one. tile: the
+    images: [B,H,W,3] in 0..1; masks: name -> [B,H,W] (one mask for all pictures is fine), at least one.
+    tile: the
     longest side of each picture on the sheet in pixels; larger pictures are shrunk to it, smaller ones kept.
     The first column has the picture above its outlines, the others each mask's overlay above the mask.
     """
@@ -57,7 +58,9 @@ def mask_sheet(
     batch, height, width = images.shape[:3]
     shrink = min(1.0, tile / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))
-    fitted = {name: fit_mask(mask, batch, height, width, f"mask preview, {name}") for name, mask in masks.items()}
+    fitted = {
+        name: fit_mask(mask, batch, height, width, f"mask preview, {name}") for name, mask in masks.items()
+    }
     if shrink < 1:
         images = resize_images(images, *size)
         fitted = {name: fit_mask(mask.contiguous(), batch, *size) for name, mask in fitted.items()}

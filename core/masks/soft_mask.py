@@ -28,8 +28,10 @@ MODES = ("soft", "precise", "box", "fused", "background")
 class SoftMaskSettings:
     """How the masks are made.
 
-    grow: radius of the disc by which the precise mask grows; blur: sigma of the Gaussian after it; specks, holes:
-    parts and holes with an area below size x size are dropped and filled before anything else (0: none). All four
+    grow: radius of the disc by which the precise mask grows; blur: sigma of the Gaussian after it; specks,
+    holes:
+    parts and holes with an area below size x size are dropped and filled before anything else (0: none). All
+    four
     are lengths in `unit`.
     """
 
@@ -79,29 +81,36 @@ def size_in_pixels(size: float, unit: str, height: int, width: int, name: str = 
 
 
 def soft_mask(precise: Tensor, radius: float, sigma: float) -> Tensor:
-    """[B,H,W] grown by a disc of `radius` px, then blurred by a Gaussian of `sigma` px: the paper's mask (b)."""
+    """[B,H,W] grown by a disc of `radius` px, then blurred by a Gaussian of `sigma` px: the paper's mask
+    (b).
+    """
     return gaussian_blur(dilate(as_bools(precise), radius), sigma, clamp=True)
 
 
 def background_mask(precise: Tensor, radius: float, sigma: float) -> Tensor:
-    """What is not the object, reaching `radius` px into it, with a soft edge (appendix 7.2.2, Background task).
+    """What is not the object, reaching `radius` px into it, with a soft edge (appendix 7.2.2, Background
+    task).
 
     The minimum filter takes from the object, so that the background extends and no rim of the old one stays
     around the object; then a Gaussian of `sigma` px.
     """
-    background = dilate(as_bools(1.0 - precise), radius)  # the smallest of a mask is the largest of its opposite
+    background = dilate(
+        as_bools(1.0 - precise), radius
+    )  # the smallest of a mask is the largest of its opposite
     return gaussian_blur(background, sigma, clamp=True)
 
 
 def fuse(masks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Weighted mean of masks of one shape, in 0..1.
 
-    Weights (1 - c, 0, c) of precise, soft and box give UltraEdit's soft mask (arXiv 2407.05282): the constant c
+    Weights (1 - c, 0, c) of precise, soft and box give UltraEdit's soft mask (arXiv 2407.05282): the
+    constant c
     where the box holds more than the precise mask.
     """
     if len(weights) != len(masks) or not all(math.isfinite(w) and w >= 0 for w in weights):
         raise EmuEditError(
-            f"soft mask: the weights must be {len(masks)} numbers of 0 or more, got {list(weights)}; give one "
+            f"soft mask: the weights must be {len(masks)} numbers of 0 or more, got {list(weights)}; "
+            f"give one "
             "for each mask."
         )
     total = math.fsum(weights)

@@ -1,7 +1,8 @@
 """What an edit is aimed at: for each picture a precise mask, and boxes, from whatever a graph brings.
 
 Masks come as [N,H,W] with one for each picture, one for all, or one for each object found (ComfyUI's SAM3
-Detect with individual masks), boxes as ComfyUI's BOUNDING_BOX: {"x", "y", "width", "height"} in pixels, a list of
+Detect with individual masks), boxes as ComfyUI's BOUNDING_BOX: {"x", "y", "width", "height"} in
+pixels, a list of
 them for all pictures, or a list of such lists, one for each picture. Nothing found is a result like others.
 """
 
@@ -26,7 +27,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels, t
 class Targets:
     """What was found in B pictures.
 
-    masks: [B,H,W] in 0..1, the union of each picture's (its filled boxes where boxes are all there is). counts: how
+    masks: [B,H,W] in 0..1, the union of each picture's (its filled boxes where boxes are all there is).
+    counts: how
     many masks each had. boxes: those that came in for it.
     """
 
@@ -36,12 +38,15 @@ class Targets:
 
 
 def read_boxes(boxes: Any) -> list[list[Box]]:
-    """BOUNDING_BOX in any of its three forms -> lists of boxes: one list for all pictures, or one for each."""
+    """BOUNDING_BOX in any of its three forms -> lists of boxes: one list for all pictures, or one for
+    each.
+    """
     if isinstance(boxes, Mapping):
         return [[_box(boxes)]]
     if not isinstance(boxes, Sequence) or isinstance(boxes, str):
         raise EmuEditError(
-            f"boxes: expected a list of boxes with x, y, width and height, got {type(boxes).__name__}; wire a "
+            f"boxes: expected a list of boxes with x, y, width and height, got {type(boxes).__name__}; "
+            f"wire a "
             "BOUNDING_BOX output."
         )
     if boxes and all(isinstance(entry, Sequence) and not isinstance(entry, str) for entry in boxes):
@@ -54,11 +59,13 @@ def _box(box: Any) -> Box:
         x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     except (KeyError, TypeError, ValueError) as problem:
         raise EmuEditError(
-            f"boxes: {str(box)[:80]!r} is no box with the numbers x, y, width and height; wire a BOUNDING_BOX."
+            f"boxes: {str(box)[:80]!r} is no box with the numbers x, y, width and height; wire a "
+            f"BOUNDING_BOX."
         ) from problem
     if not all(math.isfinite(v) for v in (x, y, width, height)) or width < 0 or height < 0:
         raise EmuEditError(
-            f"boxes: x {x:g}, y {y:g}, width {width:g}, height {height:g} is no box; the numbers must be finite, "
+            f"boxes: x {x:g}, y {y:g}, width {width:g}, height {height:g} is no box; the numbers must "
+            f"be finite, "
             "width and height 0 or more."
         )
     return x, y, x + width, y + height
@@ -87,13 +94,16 @@ def collect(
     mask: [h,w], [N,h,w] or with one channel, in 0..1 (bool is fine), or None; N may be 0, as when a detector
     found nothing. boxes: a BOUNDING_BOX or None. batch, size (height, width): the pictures'; by default the
     masks' own. instances: how N masks belong to the pictures, one of INSTANCES; "auto" takes N = batch as
-    one for each, one mask as everybody's, any number as one picture's where there is but one, and otherwise as
+    one for each, one mask as everybody's, any number as one picture's where there is but one, and otherwise
+    as
     many masks as boxes in the boxes' order.
 
     Where a picture has boxes and no mask, the filled boxes stand in for it.
     """
     if instances not in INSTANCES:
-        raise EmuEditError(f"mask: {instances!r} is no way to read masks; pick one of {', '.join(INSTANCES)}.")
+        raise EmuEditError(
+            f"mask: {instances!r} is no way to read masks; pick one of {', '.join(INSTANCES)}."
+        )
     frames = None if boxes is None else read_boxes(boxes)
     planes = None if mask is None else _planes(mask)
     if planes is None and frames is None:
@@ -109,7 +119,8 @@ def collect(
         frames = frames * batch
     if frames is not None and len(frames) not in (0, batch):
         raise EmuEditError(
-            f"soft mask: boxes for {len(frames)} pictures came in, but there are {batch}; wire boxes that were "
+            f"soft mask: boxes for {len(frames)} pictures came in, but there are {batch}; wire boxes "
+            f"that were "
             "found in the same pictures."
         )
     listed = frames or [[] for _ in range(batch)]
@@ -135,7 +146,9 @@ def _planes(mask: Tensor) -> Tensor:
         if mask.ndim == 3 and 0 not in mask.shape[1:]:
             return mask
     got = f"shape {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-    raise EmuEditError(f"mask: expected a tensor [batch, height, width] in 0..1, got {got}; give one channel.")
+    raise EmuEditError(
+        f"mask: expected a tensor [batch, height, width] in 0..1, got {got}; give one channel."
+    )
 
 
 def _batch(count: int, frames: list[list[Box]] | None, instances: str, masked: bool) -> int:
