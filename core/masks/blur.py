@@ -6,7 +6,7 @@ matrix. From sigma 16 px on, the picture is first averaged over cells of s x s p
 two
 that is no more than sigma/8, and the result interpolated linearly from the cells' centres; the variance that
 both add is taken off the Gaussian's. Measured error against scipy.ndimage.gaussian_filter in double
-precision: below 1/512 of the value range everywhere (tests/test_blur.py), rounding alone below sigma 16.
+precision: below 1/512 of the value range everywhere (tests/test_masks.py), rounding alone below sigma 16.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Block(NamedTuple):
 def _matrix(step: int, length: int, sigma: float, like: Tensor) -> list[Block]:
     """The blur along one axis: from the cells' means to the values at the nodes.
 
-    Cell c holds the mean of the pixels step*c ... step*c + step-1 that exist; node j is the blurred value at the
-    centre of a whole cell, step*(j + 1/2). Pixel i covers i ... i+1.
+    Cell c holds the mean of the pixels step*c ... step*c + step-1 that exist; node j is the blurred value
+    at the centre of a whole cell, step*(j + 1/2). Pixel i covers i ... i+1.
     """
     reach = float(int(TRUNCATE * sigma + 0.5)) if step == 1 else TRUNCATE * sigma
     # Averaging over `step` pixels and linear interpolation between cells (mean over its phases).
