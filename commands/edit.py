@@ -18,7 +18,7 @@ from ..core.checkpoints import bundled_editor_path, load_editor, load_task
 from ..core.edit import EditSettings, Task, check_instructions, edit
 from ..core.errors import EmuEditError
 from ..core.images import fit_mask
-from ..core.picture_files import check_output, load_mask, load_picture, save_picture
+from ..core.picture_files import check_apart, check_output, load_mask, load_picture, save_picture
 from ..core.predictor import TaskGuess, task_for
 from ..core.sampling import StepInfo
 from ..core.tasks import NO_TASK
@@ -139,6 +139,8 @@ def edit_file(options: argparse.Namespace) -> None:
     """Carry out the parsed `emu-edit edit`. What can be refused is refused before the editor loads."""
     output = check_output(options.output)
     report = None if options.report is None else _report_path(options.report)
+    check_apart({"output": output, "report": report}, [options.mask])
+    check_apart({"report": report}, [options.picture])
     instructions = check_instructions(options.instructions)
     check_threshold(options.alpha)
     picture = load_picture(options.picture)

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..core.images import fit_mask
-from ..core.picture_files import check_output, load_mask, load_picture, save_picture
+from ..core.picture_files import check_apart, check_output, load_mask, load_picture, save_picture
 from ..core.sequential.change import ChangeSettings
 from ..core.sequential.keep import KeepSettings, keep_edit
 
@@ -15,6 +15,8 @@ def keep_file(options: argparse.Namespace) -> None:
     """Carry out the parsed `emu-edit keep`."""
     output = check_output(options.output)
     mask_output = None if options.mask_out is None else check_output(options.mask_out)
+    check_apart({"output": output, "mask output": mask_output}, [options.mask])
+    check_apart({"mask output": mask_output}, [options.previous, options.edited])
     settings = KeepSettings(
         fit=options.fit,
         register=not options.no_align,

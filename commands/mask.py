@@ -16,7 +16,7 @@ from ..core.masks.phrases import target_of
 from ..core.masks.soft_mask import MODES, SoftMaskSettings, make_masks
 from ..core.masks.sources import Detections, DetectSettings, Segmented, text_to_mask
 from ..core.masks.targets import Targets
-from ..core.picture_files import check_output, load_picture, save_picture
+from ..core.picture_files import check_apart, check_output, load_picture, save_picture
 from .edit import open_editor
 
 EDITOR = "editor"
@@ -26,6 +26,7 @@ def mask_file(options: argparse.Namespace) -> None:
     """Carry out the parsed command. What can be refused is refused before a model loads."""
     output = check_output(options.output)
     shown = None if options.overlay is None else check_output(options.overlay)
+    check_apart({"output": output, "overlay": shown}, [options.picture])
     if options.kind not in MODES:
         raise EmuEditError(f"kind: {options.kind!r} is no kind of mask; pick one of {', '.join(MODES)}.")
     settings = DetectSettings(options.threshold, options.text_threshold, options.most)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +117,21 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     if not os.access(file.parent, os.W_OK):
         raise EmuEditError(f"output: the folder {file.parent} cannot be written to; choose another.")
     return file
+
+
+def check_apart(outputs: Mapping[str, str | os.PathLike[str] | None], inputs: Sequence[Any] = ()) -> None:
+    """Refuse two outputs in one file, or an output over one of `inputs`: one of the two would be lost.
+
+    outputs: option -> path or None. The paths are compared as the file system resolves them.
+    """
+    taken = {Path(path).resolve(): "an input" for path in inputs if path is not None}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        other = taken.get(Path(path).resolve())
+        if other is not None:
+            raise EmuEditError(f"{option}: {path} is {other} too and would be lost; give another name.")
+        taken[Path(path).resolve()] = option
 
 
 def save_picture(path: str | os.PathLike[str], image: Tensor) -> Path:

@@ -32,9 +32,13 @@ def settings_for(
     return settings.filled(backbone)
 
 
-def is_placeholder(mask: Tensor) -> bool:
-    """Whether this is the blank 64x64 mask that ComfyUI's LoadImage gives for a picture without alpha."""
-    return mask.shape[-2:] == (64, 64) and not bool(mask.any())
+def is_placeholder(mask: Tensor, image: Tensor) -> bool:
+    """Whether this is the blank 64x64 mask that ComfyUI's LoadImage gives for a picture without alpha.
+
+    On a picture [B,H,W,3] of that very size a blank mask is taken at its word.
+    """
+    blank = mask.shape[-2:] == (64, 64) and image.shape[1:3] != (64, 64)
+    return blank and not bool(mask.any())
 
 
 def quick_look(backbone: Any, x0: Tensor) -> Any:
@@ -166,7 +170,7 @@ class EditByInstruction:
         with host.slips_of(self, "task"):
             task_rows(editor, wanted, image.shape[0])
         if mask is not None:
-            if is_placeholder(mask):
+            if is_placeholder(mask, image):
                 mask = None
             else:
                 with host.slips_of(self, "mask"):

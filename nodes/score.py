@@ -128,7 +128,7 @@ class Scores:
         with host.slips_of(self):
             before, after = pair(before, after)
             count = before.shape[0]
-            if mask is not None and is_placeholder(mask):
+            if mask is not None and is_placeholder(mask, before):
                 mask = None
             if mask is not None:
                 with host.slips_of(self, "mask"):

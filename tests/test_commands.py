@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -375,3 +376,12 @@ def test_the_bundled_editor_runs_from_the_command(root, tmp_path):
     out = tmp_path / "out.png"
     assert main(["edit", str(source), "make it darker", "--steps", "2", "-o", str(out)]) == 0
     assert load_picture(out).shape == load_picture(source).shape
+
+
+def test_outputs_never_overwrite_each_other_or_an_input(editor, picture, tmp_path, capsys):
+    before = Path(picture).read_bytes()
+    out = str(tmp_path / "out.png")
+    for report in (out, picture):
+        assert main(["edit", picture, "one", "-o", out, "--json", report]) == 1
+        assert "would be lost" in capsys.readouterr().err
+    assert Path(picture).read_bytes() == before and not Path(out).exists()

@@ -372,3 +372,11 @@ def test_remarks_are_written_on_the_node_and_taken_away(editor, monkeypatch):
         EditByInstruction().run(editor, toy_pictures(), instruction, **NUMBERS)
     assert [node for _, node in sent] == ["7", "7"]
     assert "too long" in sent[0][0] and sent[1][0] == ""
+
+
+def test_a_blank_mask_of_the_pictures_own_size_is_meant():
+    from emu_edit.nodes.edit import is_placeholder
+
+    blank = torch.zeros(1, 64, 64)
+    assert is_placeholder(blank, torch.zeros(1, 128, 128, 3))
+    assert not is_placeholder(blank, torch.zeros(1, 64, 64, 3))

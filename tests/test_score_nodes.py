@@ -70,8 +70,8 @@ def test_scores_are_cores():
 
 
 def test_without_a_mask_inside_is_not_a_number():
-    for blank in (None, torch.zeros(1, 64, 64)):
-        found = measured(mask=blank)
+    for blank in (None, torch.zeros(1, 64, 64)):  # ComfyUI's stand-in for no mask
+        found = measured(before=toy_pictures(1, 48, 48), after=toy_pictures(1, 48, 48, seed=9), mask=blank)
         assert math.isnan(found["l1_inside"]) and math.isnan(found["ssim_outside"])
         assert "inside" not in found["table"] and "whole" in found["table"]
 

@@ -41,6 +41,7 @@ def sitting(folder, samples, **more):
         minutes=60,
         anneal=0,
         start=None,
+        first_sample=0,
         export=None,
         device="cpu",
         workers=0,

@@ -95,6 +95,11 @@ def keep_edit(
             f"keep: the history began with a picture of {history.first.shape[2]}x{history.first.shape[1]} "
             f"pixels, this one has {width}x{height}; begin a new history."
         )
+    if history is not None and len(history.first) not in (1, count):
+        raise EmuEditError(
+            f"keep: the history is of {len(history.first)} pictures, but {count} came in; begin a "
+            "new history or wire as many pictures."
+        )
     own = tuple(edited.shape[1:3])
     near, way, seen, match = None, "stretch", None, None
     if settings.register or settings.fit != "stretch" or own != (height, width):

@@ -52,6 +52,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--first-sample",
+        type=int,
+        default=0,
+        help="where in the stream of pictures a new run begins; go past what --from has seen",
+    )
     chosen = parser.parse_args(arguments)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
@@ -67,7 +73,10 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     chosen.run.mkdir(parents=True, exist_ok=True)
     state_file = chosen.run / "state.safetensors"
     folder = chosen.run / "start"
-    if not (folder / "model_index.json").is_file():
+    if (folder / "model_index.json").is_file():
+        if chosen.start is not None:
+            print(f"{chosen.run} goes on from its own state; --from is for a new run.", flush=True)
+    else:
         save_editor(_first_editor(recipe, chosen.start), folder)
     editor = load_editor(folder, chosen.device)
     editor.unet.to(memory_format=torch.channels_last)
@@ -77,7 +86,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         trainee.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
     ema = {name: value.detach().clone() for name, value in trainee.state_dict().items()}
-    progress: dict[str, Any] = {"samples": 0, "steps": 0}
+    progress: dict[str, Any] = {"samples": chosen.first_sample, "steps": 0}
     if state_file.is_file():
         progress = load_state(state_file, trainee, ema, optimiser)
     stream = batches(Pairs(recipe.world_seed, chosen.size), progress["samples"], recipe.batch, chosen.workers)
