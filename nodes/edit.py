@@ -10,8 +10,9 @@ from torch import Tensor
 from ..core.edit import EditSettings, check_instructions, edit, task_rows
 from ..core.images import check_images, fit_mask
 from ..core.sampling import METHODS
+from ..core.tasks import NO_TASK
 from . import host
-from .tasks import predicted
+from .tasks import PredictedTask, predicted
 from .widgets import choice, number, socket, text, whole
 
 AS_EDITOR = -1.0  # a guidance that means "as the editor recommends"
@@ -165,6 +166,8 @@ class EditByInstruction:
         with host.slips_of(self, "instruction"):
             check_instructions(instruction)
             wanted = predicted(instruction, editor) if task is None else task
+            if isinstance(wanted, PredictedTask) and wanted not in editor.task_names:
+                wanted = NO_TASK
         with host.slips_of(self, "image"):
             image = check_images(image, "the picture")
         with host.slips_of(self, "task"):

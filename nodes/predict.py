@@ -8,6 +8,7 @@ from ..core.errors import EmuEditError
 from ..core.predictor import load_predictor
 from ..core.tasks import NO_TASK, TASK_IDS
 from . import host
+from .tasks import PredictedTask
 from .widgets import choice, number, text
 
 NO_FALLBACK = "the likeliest"
@@ -79,7 +80,14 @@ class PredictTask:
             fallback = None if if_unsure == NO_FALLBACK else if_unsure
             (found,) = loaded.predict([instruction], threshold=threshold, fallback=fallback)
         ranking = "\n".join(f"{task} {p:.4f}" for task, p in found.ranking)
-        return found.task, found.task, found.confidence, ranking, found.target or "", found.note
+        return (
+            PredictedTask(found.task),
+            found.task,
+            found.confidence,
+            ranking,
+            found.target or "",
+            found.note,
+        )
 
 
 _sentence: dict[str, Any] = {}

@@ -26,6 +26,10 @@ def predicted(instruction: str, editor: Any = None) -> str:
     return predict_task(instruction) if editor is None else task_for(instruction, editor.task_names).task
 
 
+class PredictedTask(str):
+    """A task's name that was read from words, not picked: an editor without it may do without."""
+
+
 class PickTask:
     """Names the task; Edit by Instruction picks one by itself when this node is not used."""
 
@@ -95,7 +99,7 @@ class PickTask:
                         "auto reads the instruction, but none came in; wire the text, or pick a task."
                     )
                 name = predicted(str(instruction), editor)
-            return name, name
+            return PredictedTask(name), name
         if not task.startswith(FILE_PREFIX):
             return task, task
         with host.slips_of(self, "task"):

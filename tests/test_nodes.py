@@ -380,3 +380,14 @@ def test_a_blank_mask_of_the_pictures_own_size_is_meant():
     blank = torch.zeros(1, 64, 64)
     assert is_placeholder(blank, torch.zeros(1, 128, 128, 3))
     assert not is_placeholder(blank, torch.zeros(1, 64, 64, 3))
+
+
+def test_a_predicted_task_is_left_out_for_an_editor_without_tasks():
+    plain, image = toy_backbone(), toy_pictures()
+    (task, name) = PickTask().pick("auto", instruction="remove the red ball")
+    assert name == "remove"
+    (bare,) = EditByInstruction().run(plain, image, "remove the red ball", **NUMBERS, task="none")
+    (edited,) = EditByInstruction().run(plain, image, "remove the red ball", **NUMBERS, task=task)
+    assert torch.equal(edited, bare)
+    with pytest.raises(EmuEditError, match="no tasks"):
+        EditByInstruction().run(plain, image, "remove the red ball", **NUMBERS, task="remove")
