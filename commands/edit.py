@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -162,14 +163,33 @@ def edit_file(options: argparse.Namespace) -> None:
             bar.show(f"turn {turn + 1}/{len(instructions)}", info.index + 1, info.total)
 
         rules = (options.alpha, options.threshold, show)
-        for turn in run_turns(backbone, picture, instructions, options.task, mask, settings, *rules):
-            bar.clear()
-            turns.append(turn)
-            print(f"turn {len(turns)}/{len(instructions)}: {line_of(turn)}", flush=True)
+        try:
+            for turn in run_turns(backbone, picture, instructions, options.task, mask, settings, *rules):
+                bar.clear()
+                turns.append(turn)
+                print(f"turn {len(turns)}/{len(instructions)}: {line_of(turn)}", flush=True)
+        except (KeyboardInterrupt, Exception) as end:
+            if not turns:
+                raise
+            kept = f"the picture after turn {len(turns)} is kept in {_rescue(output, turns)}"
+            if isinstance(end, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"{output} was not written; {kept}") from None
+            print(f"emu-edit edit: {kept}", file=sys.stderr)
+            raise
     save_picture(output, turns[-1].picture)
     if report is not None:
         write_json(report, _report(options, backbone, settings, turns))
     print(f"wrote {output}")
+
+
+def _rescue(output: Path, turns: Sequence[Turn]) -> Path:
+    """Save what was done before a later turn ended badly, beside `output` and over nothing."""
+    name, number = f"{output.stem}.turn{len(turns)}", 1
+    path = output.with_name(name + output.suffix)
+    while path.exists():
+        number += 1
+        path = output.with_name(f"{name}-{number}{output.suffix}")
+    return save_picture(path, turns[-1].picture)
 
 
 def line_of(turn: Turn) -> str:

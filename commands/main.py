@@ -151,8 +151,8 @@ def run(action: Callable[[], None], name: str) -> int:
     except EmuEditError as slip:
         print(f"emu-edit {name}: {slip}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\nemu-edit {name}: interrupted; no file was written.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nemu-edit {name}: interrupted; {str(stop) or 'no file was written'}.", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -247,8 +247,14 @@ def test_interruption_is_code_130_and_leaves_what_was(editor, picture, tmp_path,
 
     monkeypatch.setattr(FakeEditor, "predict", predict)
     assert main(["edit", picture, "one", "two", "-o", str(out), "--json", str(tmp_path / "r.json")]) == 130
+    said = capsys.readouterr().err
+    assert "out.png was not written; the picture after turn 1 is kept in" in said and "out.turn1.png" in said
+    assert out.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png", "out.turn1.png"]
+    calls[:] = [None] * 4  # again, and now in the first turn: there is nothing to keep
+    assert main(["edit", picture, "one", "two", "-o", str(out)]) == 130
     assert "interrupted; no file was written" in capsys.readouterr().err
-    assert out.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png", "out.turn1.png"]
 
 
 def test_a_bug_of_ours_keeps_its_traceback(editor, picture, tmp_path, monkeypatch):
