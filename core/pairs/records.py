@@ -120,8 +120,8 @@ class Candidate:
     the job's candidates. seed: with `parameters` (JSON values, all that was sampled) it makes this pair
     again, bit for bit. masks: kind ("precise", "soft", "box") -> float [H,W] in 0..1, 1 = where the edit
     was meant to be; empty for a whole-picture task. mask_kind: the one of MASK_KINDS that the edit was made
-    under. maps: word -> attention map float [h,w], if recorded. metadata: JSON values beside the parameters that a
-    judge or a report may read, such as a known scene; never needed to make the pair again.
+    under. maps: word -> attention map float [h,w], if recorded. metadata: JSON values beside the parameters
+    that a judge or a report may read, such as a known scene; never needed to make the pair again.
     """
 
     source: Tensor
