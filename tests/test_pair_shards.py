@@ -1,0 +1,167 @@
+"""Pairs on disk: names and bytes of shards, reading them, whole writes, exports."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+import torch
+
+from emu_edit.core.errors import EmuEditError
+from emu_edit.core.pairs import durable, shards
+from emu_edit.core.pairs.records import Candidate, Instruction, PairJob, Score, Verdict
+
+WORDS = Instruction("local", "make the ball blue", "a red ball", "a blue ball", "ball", "ball")
+
+
+def made(number: int, size: int = 16, **options):
+    """A pair with soft pictures, its record and its files."""
+    draw = torch.Generator().manual_seed(number)
+    source, target = torch.rand(2, size, size, 3, generator=draw)
+    mask = torch.rand(size, size, generator=draw)
+    masks = {"precise": (mask > 0.5).float(), "soft": mask, "box": torch.ones(size, size)}
+    job = PairJob(f"{number:08d}", number, WORDS)
+    candidate = Candidate(source, target, WORDS, 1, number, "soft", masks, {"steps": 4}, **options)
+    verdict = Verdict("local", True, (Score("l1", 0.1, 0.5, True),), rank=0.5)
+    record = shards.pair_record(f"{number:08d}", job, candidate, verdict)
+    return candidate, record, shards.pair_files(record, candidate)
+
+
+def folder_of(tmp_path, counts=(2, 3)):
+    """A folder of pairs with one shard for each count; returns the folder and the candidates."""
+    candidates, number = [], 0
+    for shard, count in enumerate(counts):
+        pieces = []
+        for _ in range(count):
+            candidate, _, files = made(number)
+            candidates.append(candidate)
+            pieces.append(shards.members(files))
+            number += 1
+        durable.write_whole(tmp_path / "shards" / f"{shard:08d}.tar", [*pieces, shards.TAR_END])
+    return tmp_path, candidates
+
+
+def as_bytes(picture):
+    return (picture * 255).round().to(torch.uint8)
+
+
+def test_a_shard_is_a_plain_tar_of_the_names_promised(tmp_path):
+    folder, _ = folder_of(tmp_path, (2,))
+    with tarfile.open(folder / "shards" / "00000000.tar") as archive:
+        infos = archive.getmembers()
+    endings = ["json", "mask.box.png", "mask.precise.png", "mask.soft.png", "source.png", "target.png"]
+    assert [m.name for m in infos] == [f"{key:08d}.{ending}" for key in (0, 1) for ending in endings]
+    assert {(m.mtime, m.uid, m.gid, m.mode, m.uname) for m in infos} == {(0, 0, 0, 0o644, "")}
+
+
+def test_members_equal_what_tarfile_itself_writes():
+    _, _, files = made(3)
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    mine = shards.members(files)
+    assert expected.getvalue()[: len(mine)] == mine
+    assert not any(expected.getvalue()[len(mine) :])
+
+
+def test_pairs_come_back_as_they_went_in(tmp_path):
+    folder, candidates = folder_of(tmp_path)
+    pairs = list(shards.read_pairs(folder))
+    assert [pair.key for pair in pairs] == [f"{k:08d}" for k in range(5)]
+    for pair, candidate in zip(pairs, candidates, strict=True):
+        assert torch.equal(pair.source, as_bytes(candidate.source))
+        assert torch.equal(pair.target, as_bytes(candidate.target))
+        assert torch.equal(pair.mask, as_bytes(candidate.masks["soft"]))
+        assert set(pair.masks) == {"precise", "soft", "box"}
+        assert (pair.task, pair.instruction) == ("local", "make the ball blue")
+        again = Candidate.from_json(
+            pair.record["candidate"],
+            pair.source / 255,
+            pair.target / 255,
+            {k: m / 255 for k, m in pair.masks.items()},
+        )
+        assert again.parameters == {"steps": 4} and PairJob.from_json(pair.record["job"]).id == pair.key
+
+
+def test_a_folder_is_read_by_number_and_task(tmp_path):
+    folder, _ = folder_of(tmp_path)
+    found = shards.PairFolder(folder)
+    assert len(found) == 5 and found.tasks == ["local"] * 5
+    straight = list(shards.read_pairs(folder))
+    for index in (4, 0, 2, -1):
+        assert found[index].key == straight[index].key
+        assert torch.equal(found[index].target, straight[index].target)
+    assert [pair.key for pair in found[1:3]] == ["00000001", "00000002"]
+    assert len(shards.PairFolder(folder, tasks=["remove"])) == 0
+
+
+def test_damage_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(EmuEditError, match="holds no shards"):
+        shards.shard_paths(tmp_path)
+    folder, _ = folder_of(tmp_path, (2,))
+    path = folder / "shards" / "00000000.tar"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EmuEditError, match="cannot be read"):
+        list(shards.read_pairs(folder))
+    broken = whole.replace(b"IHDR", b"IXDR", 1)
+    path.write_bytes(broken)
+    with pytest.raises(EmuEditError, match="pair 00000000"):
+        list(shards.read_pairs(folder))
+
+
+def test_records_are_the_same_line_whatever_their_order():
+    assert shards.dump({"b": 1, "a": "é"}) == shards.dump({"a": "é", "b": 1}) == '{"a": "é", "b": 1}'.encode()
+    with pytest.raises(ValueError):
+        shards.dump({"a": float("nan")})
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the program answers it."""
+
+
+@pytest.mark.parametrize("step", ["begin", "writing", "written", "renamed"])
+def test_a_kill_at_any_step_of_a_write_leaves_old_or_new(tmp_path, monkeypatch, step):
+    path = tmp_path / "a.bin"
+    durable.write_whole(path, b"old")
+
+    def stop(name, where):
+        if name == step:
+            raise Killed
+
+    monkeypatch.setattr(durable, "at_step", stop)
+    with pytest.raises(Killed):
+        durable.write_whole(path, b"brand new")
+    monkeypatch.undo()
+    assert path.read_bytes() == (b"brand new" if step == "renamed" else b"old")
+    assert durable.clear_parts(tmp_path) == (1 if step in ("writing", "written") else 0)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    durable.write_whole(path, b"old")
+
+    def full(step, where):
+        if step == "writing":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "at_step", full)
+    with pytest.raises(EmuEditError, match="the disk is full: a.bin"):
+        durable.write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_builds_do_not_share_a_folder(tmp_path):
+    with (
+        durable.only_one(tmp_path, "build"),
+        pytest.raises(EmuEditError, match="another process"),
+        durable.only_one(tmp_path, "build"),
+    ):
+        pass
+    with durable.only_one(tmp_path, "build"):
+        pass
