@@ -15,13 +15,14 @@ import torch
 from .diffusers_backbone import DiffusersBackbone
 from .editor_folder import backup_of, load_folder, save_folder
 from .errors import EmuEditError
-from .model_parts import build_unet
+from .model_parts import EDITOR, build_unet
 from .single_file import load_single_file
 from .task_conditioning import TaskConditioner
 from .task_files import check_task, load_task, save_task
 from .weights import check_safetensors
 
 __all__ = [
+    "add_image_channels",
     "bundled_editor_path",
     "check_task",
     "fingerprint",
@@ -47,8 +48,11 @@ def load_editor(
     *,
     tokenizer: PathLike | None = None,
     tokenizer_folders: Sequence[PathLike] = (),
+    kind: str = EDITOR,
 ) -> DiffusersBackbone:
     """An editor from a diffusers folder (ours or an InstructPix2Pix), or from a single .safetensors file.
+
+    `kind` "text-to-image" loads a model without image channels instead (Stable Diffusion 1.5), "either" both.
 
     `tokenizer` and `tokenizer_folders` are for single files, which hold no vocabulary: the folder with it, or
     places to look in (see single_file.load_single_file). Networks are in evaluation mode, in `dtype` on
@@ -56,10 +60,10 @@ def load_editor(
     """
     place = Path(path)
     if place.is_dir() or backup_of(place).is_dir():
-        parts = load_folder(place, dtype)
+        parts = load_folder(place, dtype, kind)
     else:
         check_safetensors(place)
-        parts = load_single_file(place, dtype, tokenizer, tokenizer_folders) | {"name": place.stem}
+        parts = load_single_file(place, dtype, tokenizer, tokenizer_folders, kind) | {"name": place.stem}
     return DiffusersBackbone(**parts).to(device=torch.device(device))
 
 
@@ -77,6 +81,36 @@ def fingerprint(backbone: DiffusersBackbone) -> str:
     if backbone.conditioner is None:
         raise EmuEditError(f"the editor {backbone.name!r} has no task embeddings; upgrade it first.")
     return backbone.conditioner.fingerprint()
+
+
+def add_image_channels(backbone: DiffusersBackbone) -> DiffusersBackbone:
+    """A text-to-image model made to see an input picture; until trained it predicts exactly what it did.
+
+    As in InstructPix2Pix the first convolution gets as many channels again, of zero weight. The given model
+    is left as it was and shares everything but the U-Net with the new one. An editor raises EmuEditError.
+    """
+    if backbone.takes_image:
+        raise EmuEditError(f"the editor {backbone.name!r} sees an input picture already; use it as it is.")
+    old = backbone.unet
+    channels = 2 * backbone.latent_channels
+    config = {key: value for key, value in old.config.items() if not key.startswith("_")}
+    weights = dict(old.state_dict())
+    first = weights["conv_in.weight"]
+    weights["conv_in.weight"] = torch.cat([first, torch.zeros_like(first)], dim=1)
+    unet = build_unet(config | {"in_channels": channels}, weights, Path(backbone.name), backbone.dtype)
+    unet.train(old.training)
+    return DiffusersBackbone(
+        unet.to(backbone.device),
+        backbone.vae,
+        backbone.text_encoder,
+        backbone.tokenizer,
+        backbone.scheduler_config,
+        backbone.conditioner,
+        name=backbone.name,
+        predicts=backbone.predicts,
+        image_condition=backbone.image_condition_scale,
+        defaults=backbone.defaults,
+    )
 
 
 def upgrade_to_emu(

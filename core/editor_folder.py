@@ -18,7 +18,9 @@ from .diffusers_backbone import DiffusersBackbone
 from .errors import EmuEditError
 from .model_parts import (
     DIFFUSERS_STEM,
+    EDITOR,
     TRANSFORMERS_STEM,
+    check_channels,
     load_text_encoder,
     load_tokenizer,
     load_unet,
@@ -34,8 +36,11 @@ Config = Mapping[str, Any]
 _OURS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "emu_edit")
 
 
-def load_folder(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    """The keyword arguments of DiffusersBackbone for the editor in `folder`, on the CPU in `dtype`."""
+def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[str, Any]:
+    """The keyword arguments of DiffusersBackbone for the model in `folder`, on the CPU in `dtype`.
+
+    `kind` is one of model_parts.KINDS: what the model must be by its number of input channels.
+    """
     if not (folder / "model_index.json").is_file():
         rescued = backup_of(folder)
         mend = f"a save was interrupted, so rename {rescued} to {folder.name}"
@@ -50,7 +55,7 @@ def load_folder(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
         )
     # Small files first: most mistakes show there, before anything large is read.
     configs = {part: read_config(folder / part) for part in ("unet", "vae", "text_encoder")}
-    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"])
+    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     tasks = _load_tasks(folder, configs["unet"])
     text_encoder = load_text_encoder(folder / "text_encoder", configs["text_encoder"], dtype)
@@ -65,21 +70,15 @@ def load_folder(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _check_fit(folder: Path, unet: Config, vae: Config, text: Config) -> None:
-    """Raise EmuEditError unless the parts' configurations are those of one InstructPix2Pix."""
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str) -> None:
+    """Raise EmuEditError unless the parts' configurations are those of one model of that kind."""
     extra = unet.get("addition_embed_type")
     if extra not in (None, "text"):
         raise EmuEditError(
             f"{folder / 'unet'} is a U-Net with added conditions of type {extra!r} (SDXL or a relative); use "
             "an editor of the Stable Diffusion 1.5 family."
         )
-    channels, latent = unet["in_channels"], vae["latent_channels"]
-    if channels != 2 * latent:
-        hint = " (it makes pictures from text alone)" if channels == latent else ""
-        raise EmuEditError(
-            f"{folder} has {channels} input channels{hint}; an InstructPix2Pix editor has {2 * latent}, so "
-            "use the folder of such an editor."
-        )
+    check_channels(folder, unet["in_channels"], vae["latent_channels"], kind, "folder")
     context, width = unet["cross_attention_dim"], text["hidden_size"]
     if context != width:
         raise EmuEditError(

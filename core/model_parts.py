@@ -28,12 +28,30 @@ _KNOWN = {
     "vae": (AUTOENCODERS, "_class_name", ("latent_channels",)),
     "text_encoder": (("CLIPTextModel",), "architectures", ("hidden_size",)),
 }
+EDITOR, TEXT_TO_IMAGE, EITHER = KINDS = ("editor", "text-to-image", "either")
+"""What may be loaded: a U-Net that sees an input picture, one that does not, or any of the two."""
+
 _OLD_ATTENTION = (
     (".query.", ".to_q."),
     (".key.", ".to_k."),
     (".value.", ".to_v."),
     (".proj_attn.", ".to_out.0."),
 )
+
+
+def check_channels(source: Path, channels: int, latent: int, kind: str, place: str) -> None:
+    """Raise EmuEditError unless a U-Net of `channels` input channels is of `kind`; latents have `latent`.
+
+    `source` is a `place` ("folder" or "checkpoint") and stands in the sentence.
+    """
+    if channels not in {EDITOR: (2 * latent,), TEXT_TO_IMAGE: (latent,), EITHER: (latent, 2 * latent)}[kind]:
+        hints = {latent: " (it makes pictures from text alone)", 2 * latent: " (it edits pictures)"}
+        wanted = {
+            EDITOR: f"an InstructPix2Pix editor has {2 * latent}, so use the {place} of such an editor",
+            TEXT_TO_IMAGE: f"a text-to-image model has {latent}, so use the {place} of such a model",
+            EITHER: f"a text-to-image model has {latent} and an editor {2 * latent}, so use one of these",
+        }[kind]
+        raise EmuEditError(f"{source} has {channels} input channels{hints.get(channels, '')}; {wanted}.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

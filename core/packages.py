@@ -11,7 +11,7 @@ from .errors import EmuEditError
 INSTALL = "pip install transformers diffusers"
 
 
-def need(package: str, why: str) -> ModuleType:
+def need(package: str, why: str, install: str = INSTALL) -> ModuleType:
     """Import an optional package; EmuEditError names it, `why` it is needed ("to load an editor"), the mend.
 
     Example: `need("diffusers", "to load an editor").UNet2DConditionModel`.
@@ -21,7 +21,7 @@ def need(package: str, why: str) -> ModuleType:
     except ImportError as problem:
         raise EmuEditError(
             f"the Python package {package!r} is needed {why} and could not be imported ({problem}); "
-            f"run: {INSTALL}"
+            f"run: {install}"
         ) from problem
 
 

@@ -16,7 +16,15 @@ from typing import Any
 import torch
 
 from .errors import EmuEditError
-from .model_parts import WHY, build_text_encoder, build_unet, build_vae, load_tokenizer
+from .model_parts import (
+    EDITOR,
+    WHY,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    check_channels,
+    load_tokenizer,
+)
 from .packages import need
 from .weights import read_header, read_tensors
 
@@ -60,15 +68,16 @@ def load_single_file(
     dtype: torch.dtype,
     tokenizer: str | os.PathLike[str] | None = None,
     tokenizer_folders: Sequence[str | os.PathLike[str]] = (),
+    kind: str = EDITOR,
 ) -> dict[str, Any]:
-    """Parts of the editor in `path`: unet, vae, text_encoder, tokenizer, scheduler_config.
+    """Parts of the model in `path`: unet, vae, text_encoder, tokenizer, scheduler_config.
 
     The file holds no tokenizer: `tokenizer` is a folder with SD 1.5's CLIP vocabulary (vocab.json and
     merges.txt, or tokenizer.json); without it the first of `tokenizer_folders` that has one is taken.
     Raises EmuEditError for files of any other kind.
     """
     shapes, metadata = read_header(path)
-    check_kind(path, shapes, metadata)
+    check_kind(path, shapes, metadata, kind)
     vocabulary = find_tokenizer(path, tokenizer, tokenizer_folders)
     need("diffusers", WHY)
     from diffusers.loaders import single_file_utils as conversion
@@ -90,14 +99,14 @@ def load_single_file(
     }
 
 
-def check_kind(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> None:
-    """Raise EmuEditError unless names and shapes are those of a whole SD-1.5 InstructPix2Pix."""
+def check_kind(path: Path, shapes: Shapes, metadata: Mapping[str, str], kind: str = EDITOR) -> None:
+    """Raise EmuEditError unless names and shapes are those of a whole SD-1.5 model of `kind`."""
     if "task_format" in metadata:
         raise EmuEditError(f"{path} is a task file, not an editor; choose it as the task.")
     first = shapes.get(UNET + "input_blocks.0.0.weight")
-    for mark, kind in _OTHERS:
+    for mark, other in _OTHERS:
         if any(mark in name.lower() for name in shapes):
-            raise EmuEditError(f"{path} is {kind}.")
+            raise EmuEditError(f"{path} is {other}.")
     if first is None or len(first) != 4:
         example = next(iter(shapes), "nothing")
         raise EmuEditError(
@@ -105,12 +114,7 @@ def check_kind(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> None:
             "InstructPix2Pix checkpoint of the Stable Diffusion 1.5 family."
         )
     latent = shapes.get(VAE + "decoder.conv_in.weight", (0, 4))[1]
-    if first[1] != 2 * latent:
-        hint = " (it makes pictures from text alone)" if first[1] == latent else ""
-        raise EmuEditError(
-            f"{path} has {first[1]} input channels{hint}; an InstructPix2Pix editor has {2 * latent}, so use "
-            "the checkpoint of such an editor."
-        )
+    check_channels(path, first[1], latent, kind, "checkpoint")
     for prefix, part in ((VAE, "autoencoder"), (TEXT, "text encoder")):
         if not any(name.startswith(prefix) for name in shapes):
             raise EmuEditError(
