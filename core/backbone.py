@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .attention.layers import AttentionControl
 from .errors import EmuEditError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -188,24 +189,28 @@ class TextContext:
     """Encoded texts: `hidden` [B,L,C], and which word each of the L tokens belongs to.
 
     `words[b]` are the whitespace-separated words of text b; `token_words[b][l]` is an index into them, or -1
-    for special and padding tokens. `notes` are sentences about what of these texts could not be read; they
-    stay with the context that encode_text returned and not with parts of it.
+    for special and padding tokens. `ids[b]` are text b's token ids from begin to end of text, without
+    padding; no list, or an empty one, where the backbone does not tell them. `notes` are sentences about what
+    of these texts could not be read; they stay with the context that encode_text returned and not with parts
+    of it.
     """
 
     hidden: Tensor
     token_words: list[list[int]] = field(default_factory=list)
     words: list[list[str]] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    ids: list[list[int]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return self.hidden.shape[0]
 
     def __getitem__(self, rows: slice) -> TextContext:
-        return TextContext(self.hidden[rows], self.token_words[rows], self.words[rows])
+        return TextContext(self.hidden[rows], self.token_words[rows], self.words[rows], ids=self.ids[rows])
 
     def repeat(self, times: int) -> TextContext:
         """The whole batch `times` times over: [times*B,L,C]."""
-        return TextContext(self.hidden.repeat(times, 1, 1), self.token_words * times, self.words * times)
+        hidden = self.hidden.repeat(times, 1, 1)
+        return TextContext(hidden, self.token_words * times, self.words * times, ids=self.ids * times)
 
     def expand(self, batch: int) -> TextContext:
         """One text for `batch` pictures; as it is when there are that many already."""
@@ -218,6 +223,8 @@ class TextContext:
             torch.cat([part.hidden for part in parts]),
             [row for part in parts for row in part.token_words],
             [row for part in parts for row in part.words],
+            # Half a list would tell the wrong rows.
+            ids=[row for part in parts for row in part.ids] if all(part.ids for part in parts) else [],
         )
 
 
@@ -284,9 +291,11 @@ class Backbone(Protocol):
         text: TextContext,
         image: Tensor | None = None,
         task: Tensor | None = None,
+        control: AttentionControl | None = None,
     ) -> Tensor:
         """The network's prediction [B,C,h,w] in `schedule.prediction_type`, in the type of `latents`.
 
         `timestep` is one for all or a LongTensor [B]; `image` [B,C,h,w] from image_condition, None for the
-        null picture (zeros); `task` [B,D], None for no task (zeros).
+        null picture (zeros); `task` [B,D], None for no task (zeros). `control` steps in at the layers that it
+        wants (see attention.layers), for this call only: afterwards the network is what it was.
         """

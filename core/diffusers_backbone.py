@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attention.hook import attached
+from .attention.layers import AttentionControl
 from .backbone import NoiseSchedule, TextContext
 from .errors import EmuEditError
 from .task_conditioning import TaskConditioner
@@ -157,7 +159,13 @@ class DiffusersBackbone:
         """Hidden states [B,L,C], L the encoder's full length. What cannot be read is in `notes`."""
         config = self.text_encoder.config
         length = min(int(self.tokenizer.model_max_length), int(config.max_position_embeddings))
-        rows = self.tokenizer(list(texts), padding="max_length", max_length=length, truncation=True)
+        rows = self.tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            return_attention_mask=True,
+        )
         ids = torch.tensor(rows["input_ids"], device=self.text_encoder.device)
         mask = None
         if getattr(config, "use_attention_mask", False):
@@ -167,7 +175,9 @@ class DiffusersBackbone:
         token_words = [self._token_words(w, row) for w, row in zip(words, rows["input_ids"], strict=True)]
         read = zip(words, token_words, rows["input_ids"], strict=True)
         notes = tuple(note for w, row, ids in read for note in self._notes(w, row, ids))
-        return TextContext(hidden, token_words, words, notes)
+        kept = zip(rows["input_ids"], rows["attention_mask"], strict=True)
+        ids = [[i for i, used in zip(row, mask, strict=True) if used] for row, mask in kept]
+        return TextContext(hidden, token_words, words, notes, ids)
 
     def _notes(self, words: list[str], row: list[int], ids: list[int]) -> list[str]:
         """Sentences about words beyond the encoder's length and outside its vocabulary."""
@@ -219,6 +229,7 @@ class DiffusersBackbone:
         text: TextContext,
         image: Tensor | None = None,
         task: Tensor | None = None,
+        control: AttentionControl | None = None,
     ) -> Tensor:
         """See Backbone.predict. The network runs in its own type; what surrounds it in that of `latents`."""
         batch = latents.shape[0]
@@ -235,13 +246,14 @@ class DiffusersBackbone:
             width = self.unet.config.projection_class_embeddings_input_dim
             labels = latents.new_zeros(batch, width) if task is None else task.expand(batch, -1)
             labels = labels.to(self.device, self.dtype)
-        output = self.unet(
-            inputs.to(self.dtype),
-            timestep.to(self.device) if isinstance(timestep, Tensor) else timestep,
-            encoder_hidden_states=hidden.to(self.dtype),
-            class_labels=labels,
-            return_dict=False,
-        )[0].to(latents.dtype)
+        with attached(self.unet, control, (latents.shape[2], latents.shape[3])):
+            output = self.unet(
+                inputs.to(self.dtype),
+                timestep.to(self.device) if isinstance(timestep, Tensor) else timestep,
+                encoder_hidden_states=hidden.to(self.dtype),
+                class_labels=labels,
+                return_dict=False,
+            )[0].to(latents.dtype)
         if self.predicts != "change" or image is None:
             return output
         start = image.to(latents)

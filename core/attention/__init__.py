@@ -1,0 +1,1 @@
+"""Attention control: what a source picture lends to a target, as algebra on queries, keys and values."""
