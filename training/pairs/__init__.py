@@ -1,0 +1,1 @@
+"""The stages of training.build_pairs: jobs, candidates, verdicts, parts, shards."""

@@ -1,0 +1,37 @@
+"""The judge of a build: which filters apply, with which models."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from ...core.pairs.filters.judge import judge_all
+from ...core.pairs.filters.standard import NAMES, standard_filters
+from ...core.pairs.recipes.base import RecipeContext
+from ...core.predictor import bundled_predictor
+from .plan import BuildPlan
+from .stages import Judge
+
+
+def judge_of(plan: BuildPlan, context: RecipeContext) -> Judge:
+    """The filters that the plan names, each with its model where there is one; the others say so."""
+    scorer = depth = None
+    if plan.scorer:
+        from ...core.metric_models import load_clip
+        from ...core.metric_presets import preset
+        from ...core.scorer import Scorer
+
+        scorer = Scorer(preset("ultraedit-like"), clip=load_clip(Path(plan.scorer), plan.device))
+    if plan.depth:
+        from ...core.pairs.filters.models import load_depth
+
+        depth = load_depth(plan.depth, plan.device)
+    filters = standard_filters(
+        predictor=bundled_predictor(),
+        scorer=scorer,
+        depth=depth,
+        detector=context.finder,
+        reader=context.reader,
+        names=plan.filters or NAMES,
+    )
+    return partial(judge_all, filters=filters)

@@ -1,0 +1,101 @@
+"""What a build is: everything its pairs follow from, as one JSON-able value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ...core.errors import EmuEditError
+from ...core.pairs.recipes.base import MASKED, TRIES
+from ...core.tasks import TASK_IDS
+
+#: What may differ when a build is taken up again: how far it goes, and how it is run.
+FREE = ("count", "max_jobs", "patience")
+WORLD = "world"
+GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """A build. Job n is a pure function of this and of n (but for a language model's answers, which are
+    written down before they are used).
+
+    count: pairs to keep. seed: of every chance. tasks: job n has task n % len(tasks). captions: "world" for
+    the procedural world, or a file, one caption a line (.txt) or {"caption", "picture"} (.jsonl). pictures: a
+    folder of pictures for the tasks that start from a real one; a caption is a .txt of the same name.
+    instructions: "grammar" (rules alone), "file:" and a .jsonl of ready ones, "local:FOLDER", or "server:URL"
+    and `llm` the model's name there. model: a text-to-image model, "" for the world's own. size: pixels of
+    the world's pictures, or of generated ones (0: the model's). tries, steps, keep: tries of a job, denoising
+    steps (0: the model's), pairs kept of a job. filters: names of those applied, empty for all of them.
+    scorer, detector, segmenter, depth: folders of their models ("": none). control, masks: the ablation.
+    chunk_jobs, shard_jobs: jobs of a unit of work and of a shard. max_jobs: give up there (0: 40 jobs a pair
+    and 400). patience: give up after so many jobs in a row without a pair.
+    """
+
+    count: int
+    seed: int = 0
+    tasks: tuple[str, ...] = TASK_IDS
+    captions: str = WORLD
+    pictures: str = ""
+    instructions: str = GRAMMAR
+    llm: str = ""
+    model: str = ""
+    size: int = 0
+    tries: int = TRIES
+    steps: int = 0
+    keep: int = 1
+    filters: tuple[str, ...] = ()
+    scorer: str = ""
+    detector: str = ""
+    segmenter: str = ""
+    depth: str = ""
+    control: bool = True
+    masks: tuple[str, ...] = MASKED
+    split: str = "train"
+    device: str = "cpu"
+    chunk_jobs: int = 8
+    shard_jobs: int = 256
+    max_jobs: int = 0
+    patience: int = 2000
+
+    def __post_init__(self) -> None:
+        for name, least in (("count", 1), ("seed", 0), ("tries", 1), ("keep", 1), ("chunk_jobs", 1)):
+            if getattr(self, name) < least:
+                raise EmuEditError(f"build: {name} is {getattr(self, name)}; give {least} or more.")
+        if not self.tasks:
+            raise EmuEditError("build: there are no tasks; name at least one.")
+        for task in self.tasks:
+            if task not in TASK_IDS:
+                raise EmuEditError(f"build: {task!r} is no task; give some of {', '.join(TASK_IDS)}.")
+        if self.shard_jobs < 1 or self.shard_jobs % self.chunk_jobs:
+            raise EmuEditError(
+                f"build: {self.shard_jobs} jobs in a shard are no multiple of the {self.chunk_jobs} in a "
+                "chunk; give a multiple."
+            )
+
+    @property
+    def chunks_per_shard(self) -> int:
+        return self.shard_jobs // self.chunk_jobs
+
+    @property
+    def job_limit(self) -> int:
+        """How many jobs the build may take at most."""
+        return self.max_jobs or 40 * self.count + 400
+
+    def key(self, number: int, place: int = 0) -> str:
+        """The key in its shard of the pair that is `place` among those kept of job `number`."""
+        return f"{number * self.keep + place:08d}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> BuildPlan:
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+
+    def differs(self, other: BuildPlan) -> list[str]:
+        """The names of what makes two builds' pairs different."""
+        names = [f.name for f in fields(self) if f.name not in FREE]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]

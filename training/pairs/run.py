@@ -1,0 +1,106 @@
+"""The stream of a build: chunks made in turn, or by Ray; parts counted in order; shards written."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import EmuEditError
+from ...core.pairs import shards
+from ...core.pairs.durable import only_one, write_whole
+from .jobs import Jobs
+from .plan import BuildPlan
+from .stages import Item, Maker, items_from_json, items_to_json
+from .store import Store
+
+Results = Callable[[Iterable[int]], Iterator[tuple[int, bytes]]]
+Tell = Callable[[str], None]
+
+
+def numbers(plan: BuildPlan, chunk: int, total: int) -> range:
+    """The jobs of a chunk, of `total` jobs."""
+    return range(chunk * plan.chunk_jobs, min((chunk + 1) * plan.chunk_jobs, total))
+
+
+def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: int) -> Results:
+    """Results made here, a chunk at a time; instructions are written down before they are used."""
+
+    def results(chunks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        for chunk in chunks:
+            path = store.jobs_path(chunk)
+            items = _written_down(path)
+            if items is None:
+                items = jobs.make(numbers(plan, chunk, total))
+                lines = b"".join(shards.dump(record) + b"\n" for record in items_to_json(items))
+                write_whole(path, lines)
+            yield chunk, maker.part(chunk, items)
+
+    return results
+
+
+def _written_down(path: Path) -> list[Item] | None:
+    if not path.is_file():
+        return None
+    return items_from_json([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+
+
+def build(
+    folder: Path,
+    plan: BuildPlan,
+    jobs: Jobs,
+    make_results: Callable[[Store, int], Results],
+    tell: Tell = lambda line: None,
+    every: float = 10.0,
+) -> dict[str, Any]:
+    """Build until `plan.count` pairs are kept; returns the manifest.
+
+    `make_results(store, total)` gives what turns chunk numbers into (chunk, part), in any order. `tell` is
+    called with a progress line at most once in `every` seconds, and at the end. Raises EmuEditError, with all
+    that was made so far on the disk, when the jobs run out, nothing is kept for too long, or the disk fills.
+    """
+    with only_one(Path(folder), "build"):
+        total = min(plan.job_limit, jobs.total or plan.job_limit)
+        store = Store(Path(folder), plan, total)
+        last = math.ceil(total / plan.chunk_jobs)
+        began, told, jobs_before = time.monotonic(), 0.0, store.tally.jobs.total()
+        done = store.advance(last)
+        if not done:
+            stream = make_results(store, total)(store.missing(last))
+            try:
+                for chunk, part in stream:
+                    store.put(chunk, part)
+                    done = store.advance(last)
+                    now = time.monotonic()
+                    if now - told >= every or done:
+                        told = now
+                        rate = (store.tally.jobs.total() - jobs_before) / max(1e-9, now - began)
+                        have = f"{min(store.pairs, plan.count)} of {plan.count} pairs"
+                        tell(f"{have}; {store.tally.line()}; {rate:.2f} jobs/s")
+                    if done:
+                        break
+                    if store.barren >= plan.patience:
+                        raise EmuEditError(_barren(store, plan))
+            finally:
+                close = getattr(stream, "close", None)
+                if close is not None:
+                    close()
+        manifest = store.finish()
+    if manifest["pairs"] < plan.count:
+        raise EmuEditError(
+            f"build: the jobs ran out: {manifest['jobs']} gave {manifest['pairs']} of {plan.count} pairs, "
+            "which are written; give more captions or a larger --max-jobs, and the same command goes on."
+        )
+    return manifest
+
+
+def _barren(store: Store, plan: BuildPlan) -> str:
+    worst = (store.tally.dropped + store.tally.lost).most_common(1)
+    why = f", most often by {worst[0][0]!r}" if worst else ""
+    return (
+        f"build: the last {store.barren} jobs gave no pair{why}; look at {store.folder} with "
+        "training.report, or raise --patience, and the same command goes on."
+    )

@@ -1,0 +1,91 @@
+"""From job to row: candidates by recipe, verdicts by filter, the best kept. One chunk of jobs at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...core.errors import EmuEditError
+from ...core.pairs import shards
+from ...core.pairs.filters.judge import best
+from ...core.pairs.recipes.base import RecipeContext, eight_bit
+from ...core.pairs.recipes.table import candidates
+from ...core.pairs.records import Candidate, Dropped, PairJob, Verdict
+from .plan import BuildPlan
+from .rows import part_bytes
+
+Judge = Callable[[Sequence[Candidate]], list[Verdict]]
+Item = PairJob | Dropped
+
+
+def keep_all(tried: Sequence[Candidate]) -> list[Verdict]:
+    """The verdicts where nothing is filtered."""
+    return [Verdict(one.task, True) for one in tried]
+
+
+class Maker:
+    """Turns chunks of jobs into parts. Holds the models; one lives in each worker."""
+
+    def __init__(self, plan: BuildPlan, context: RecipeContext, judge: Judge = keep_all) -> None:
+        self.plan, self.context, self.judge = plan, context, judge
+
+    def part(self, chunk: int, items: Sequence[Item]) -> bytes:
+        """The part of a chunk; `items[i]` is its job number chunk * chunk_jobs + i."""
+        pairs: list[dict[str, bytes]] = []
+        rows: list[dict[str, Any]] = []
+        for place, item in enumerate(items):
+            row, made = self.row(chunk * self.plan.chunk_jobs + place, item)
+            rows.append(row)
+            pairs += made
+        return part_bytes(pairs, rows)
+
+    def row(self, number: int, item: Item) -> tuple[dict[str, Any], list[dict[str, bytes]]]:
+        """What job `number` came to, and the files of what was kept of it, best first."""
+        row: dict[str, Any] = {"number": number, "job": None, "dropped": None, "candidates": []}
+        if isinstance(item, Dropped):
+            return row | {"dropped": item.to_json()}, []
+        row["job"] = item.to_json()
+        try:
+            # Rounded as the files will be, so that a filter sees what a trainer will.
+            tried = [
+                replace(one, source=eight_bit(one.source), target=eight_bit(one.target))
+                for one in candidates(self.context, item)
+            ]
+        except EmuEditError as reason:
+            lost = Dropped("recipe", str(reason), item.task, item.id)
+            return row | {"dropped": lost.to_json()}, []
+        verdicts = self.judge(tried)
+        best_ones = best(verdicts, self.plan.keep)
+        keys = {i: self.plan.key(number, place) for place, i in enumerate(best_ones)}
+        row["candidates"] = [
+            {
+                "candidate": one.to_json(),
+                "verdict": verdicts[i].to_json(),
+                "key": keys.get(i, ""),
+                "width": one.source.shape[1],
+                "height": one.source.shape[0],
+            }
+            for i, one in enumerate(tried)
+        ]
+        made = [
+            shards.pair_files(shards.pair_record(keys[i], item, tried[i], verdicts[i]), tried[i])
+            for i in best_ones
+        ]
+        return row, made
+
+
+def items_to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """A chunk's jobs as they are written down before they are used."""
+    return [
+        {"job": item.to_json()} if isinstance(item, PairJob) else {"dropped": item.to_json()}
+        for item in items
+    ]
+
+
+def items_from_json(records: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """The reverse of items_to_json."""
+    return [
+        PairJob.from_json(record["job"]) if "job" in record else Dropped.from_json(record["dropped"])
+        for record in records
+    ]

@@ -1,0 +1,239 @@
+"""The folder of a build, in which every step is either done or not: killed anywhere, it goes on from there.
+
+A chunk of jobs becomes a part, work/CCCCCCCC.tar; when all parts of a shard are there, in order, the shard is
+written, then its records, then its summary, records/SSSSSSSS.json, which is what makes it count; only then do
+the parts go. Each file is whole or absent (core.pairs.durable). What a killed process had written of a shard
+without its summary is written again, with the same bytes, from the same parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import EmuEditError
+from ...core.pairs import shards
+from ...core.pairs.durable import clear_parts, remove, write_whole
+from ...core.pairs.index import write_index
+from .plan import BuildPlan
+from .rows import Part, Tally, kept_keys, read_part, read_rows
+
+PLAN, WORK = "build.json", "work"
+
+
+class Store:
+    """One build's folder, of `total` jobs at most; `advance` is what moves it on."""
+
+    def __init__(self, folder: Path, plan: BuildPlan, total: int) -> None:
+        self.folder, self.plan, self.total = Path(folder), plan, total
+        self.work = self.folder / WORK
+        clear_parts(self.folder)
+        self._check_plan()
+        self.tally = Tally()
+        self.shard = self.kept = self.barren = 0
+        self._resume()
+        self._chunk = self.shard * plan.chunks_per_shard  # the next chunk to be counted
+        self._room: list[int] = []  # pairs of each chunk of the open shard
+
+    def _check_plan(self) -> None:
+        path = self.folder / PLAN
+        if path.is_file():
+            try:
+                before = BuildPlan.from_json(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as damage:
+                raise EmuEditError(f"{path} cannot be read ({damage}); give another folder.") from damage
+            if differ := self.plan.differs(before):
+                name = differ[0]
+                raise EmuEditError(
+                    f"build: {self.folder} holds a build with {name} {getattr(before, name)!r}, not "
+                    f"{getattr(self.plan, name)!r}; give that, or another folder."
+                )
+            if self.plan.count < before.count and self.summaries_kept() > self.plan.count:
+                raise EmuEditError(
+                    f"build: {self.folder} holds more than {self.plan.count} pairs already; give a count of "
+                    f"{before.count} or more, or another folder."
+                )
+        elif self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise EmuEditError(f"build: {self.folder} is not empty and holds no build; give another folder.")
+        write_whole(path, shards.dump(self.plan.to_json()) + b"\n")
+
+    def summary_path(self, shard: int) -> Path:
+        return self.folder / shards.RECORDS / f"{shard:08d}.json"
+
+    def part_path(self, chunk: int) -> Path:
+        return self.work / f"{chunk:08d}.tar"
+
+    def jobs_path(self, chunk: int) -> Path:
+        """Where a chunk's instructions lie, written down before they are used."""
+        return self.work / f"{chunk:08d}.jobs.jsonl"
+
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """The finished shards' summaries, in order."""
+        shard = 0
+        while (path := self.summary_path(shard)).is_file():
+            yield json.loads(path.read_text(encoding="utf-8"))
+            shard += 1
+
+    def summaries_kept(self) -> int:
+        return sum(summary["pairs"] for summary in self.summaries())
+
+    def _resume(self) -> None:
+        """Take up what is finished; a shard that was cut short is opened again if it may now be longer."""
+        found = list(self.summaries())
+        if found and found[-1]["cut"] and (found[-1]["limit"] != self._limit()):
+            remove(self.folder / shards.MANIFEST)
+            remove(self.summary_path(len(found) - 1))
+            found.pop()
+        for summary in found:
+            self.kept += summary["pairs"]
+            self.tally.merge(summary["tally"])
+            self.barren = summary["barren"]
+        self.shard = len(found)
+        for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
+            if int(path.name[:8]) < self.shard * self.plan.chunks_per_shard:
+                remove(path)
+
+    def _limit(self) -> list[int]:
+        """What cuts a shard: the pairs asked for, and the jobs that there are."""
+        return [self.plan.count, self.total]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs kept so far, those of the open shard too."""
+        return self.kept + sum(self._room)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last shard was written, enough pairs or not."""
+        return self.shard > 0 and json.loads(self.summary_path(self.shard - 1).read_text())["cut"]
+
+    def put(self, chunk: int, part: bytes) -> None:
+        """Write a chunk's part; the same chunk may come twice and is the same."""
+        if chunk >= self._chunk and not self.part_path(chunk).is_file():
+            write_whole(self.part_path(chunk), part)
+        remove(self.jobs_path(chunk))
+
+    def missing(self, last: int) -> Iterator[int]:
+        """The chunks up to `last` (exclusive) that have no part yet, looked for as they are asked for."""
+        for chunk in range(self.shard * self.plan.chunks_per_shard, last):
+            if chunk >= self._chunk and not self.part_path(chunk).is_file():
+                yield chunk
+
+    def advance(self, last: int) -> bool:
+        """Count the parts that are there in order, write the shards they fill; True when the build is done.
+
+        `last`: the number of chunks there are at most. Done is: enough pairs, or no more chunks.
+        """
+        per_shard = self.plan.chunks_per_shard
+        while not self.finished and self._chunk < last and self.part_path(self._chunk).is_file():
+            part = read_part(self.part_path(self._chunk))
+            for row in part.rows:
+                self.tally.add(row)
+                self.barren = 0 if kept_keys(row) else self.barren + 1
+            self._room.append(sum(len(kept_keys(row)) for row in part.rows))
+            self._chunk += 1
+            enough = self.kept + sum(self._room) >= self.plan.count
+            if enough or self._chunk == last or self._chunk % per_shard == 0:
+                self._write_shard(cut=enough or self._chunk == last)
+        return self.finished
+
+    def _write_shard(self, cut: bool) -> None:
+        """The open shard from its parts; with `cut` it is the last, and holds no pair too many."""
+        first, name = self.shard * self.plan.chunks_per_shard, f"{self.shard:08d}"
+        room = self.plan.count - self.kept
+        rows: list[bytes] = []
+        tally, pairs, jobs = Tally(), 0, 0
+        digest, size = hashlib.sha256(), 0
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal pairs, jobs, size
+            for chunk in range(first, self._chunk):
+                part = read_part(self.part_path(chunk))
+                for row in part.rows:
+                    if pairs >= room:
+                        break  # whoever asks for more pairs later gets this job's then
+                    data, count = _taken(row, part, room - pairs)
+                    pairs, jobs, size = pairs + count, jobs + 1, size + len(data)
+                    tally.add(row)
+                    rows.append(shards.dump(row) + b"\n")
+                    digest.update(data)
+                    if data:
+                        yield data
+            digest.update(shards.TAR_END)
+            size += len(shards.TAR_END)
+            yield shards.TAR_END
+
+        write_whole(self.folder / shards.SHARDS / f"{name}.tar", pieces())
+        write_whole(self.folder / shards.RECORDS / f"{name}.jsonl", rows)
+        summary = {
+            "name": f"{name}.tar",
+            "pairs": pairs,
+            "jobs": jobs,
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+            "cut": cut,
+            "limit": self._limit() if cut else [],
+            "barren": self.barren,
+            "tally": tally.to_json(),
+        }
+        write_whole(self.summary_path(self.shard), shards.dump(summary) + b"\n")
+        for chunk in range(first, self._chunk):
+            remove(self.part_path(chunk))
+        self.kept += pairs
+        self.shard += 1
+        self._room = []
+
+    def finish(self) -> dict[str, Any]:
+        """Write the index and, last, the manifest; returns the manifest."""
+        found = list(self.summaries())
+        tally = Tally()
+        for summary in found:
+            tally.merge(summary["tally"])
+        records = (self.folder / shards.RECORDS / f"{n:08d}.jsonl" for n in range(len(found)))
+        index = write_index(self.folder, (pair for path in records for pair in _index_rows(path)))
+        manifest = {
+            "pairs": self.kept,
+            "jobs": sum(summary["jobs"] for summary in found),
+            "index": index.name,
+            "shards": [{k: s[k] for k in ("name", "pairs", "bytes", "sha256")} for s in found],
+            "tally": tally.to_json(),
+        }
+        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        write_whole(self.folder / shards.MANIFEST, text.encode())
+        for path in sorted(self.work.glob("*")) if self.work.is_dir() else []:
+            remove(path)  # of chunks that were made ahead and not needed
+        if self.work.is_dir():
+            self.work.rmdir()
+        return manifest
+
+
+def _taken(row: dict[str, Any], part: Part, room: int) -> tuple[bytes, int]:
+    """The tar members of a job's pairs, no more than `room` of them, and how many; the row is told."""
+    keys = kept_keys(row)
+    for one in row["candidates"]:
+        if one["key"] in keys[room:]:
+            one["key"] = ""
+    taken = keys[:room]
+    return b"".join(shards.members(part.pairs[key]) for key in taken), len(taken)
+
+
+def _index_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The index's rows of one shard, from its records."""
+    for row in read_rows(path):
+        for one in sorted(row["candidates"], key=lambda one: one["key"]):
+            if one["key"]:
+                words, candidate = one["candidate"]["instruction"], one["candidate"]
+                yield {
+                    "key": one["key"],
+                    "shard": f"{path.stem}.tar",
+                    "task": one["verdict"]["task"],
+                    **{k: words[k] for k in shards.INDEX_COLUMNS if k in words and k != "task"},
+                    "mask_kind": candidate["mask_kind"],
+                    "width": one["width"],
+                    "height": one["height"],
+                    "seed": candidate["seed"],
+                    "rank": one["verdict"]["rank"],
+                }
