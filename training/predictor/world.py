@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core.errors import EmuEditError
 from ..small import scene, wording
+from ..small.captions import caption
 from ..small.scene import article, pick
 from ..small.wording import LOOKS, MATERIAL_NOUNS, NAMES, PATTERN_NOUNS, PICTURES, RELATIONS, WEATHER, spoken
 
@@ -69,6 +70,10 @@ def _style(rng: np.random.Generator, with_article: bool) -> str:
     return wording.a_style(rng, pick(rng, scene.STYLES))[with_article]
 
 
+def _caption(rng: np.random.Generator) -> str:
+    return caption(scene.random_scene(rng), rng)
+
+
 SLOTS: dict[str, Draw] = {
     "obj": _obj,
     "bare": _obj,
@@ -89,6 +94,7 @@ SLOTS: dict[str, Draw] = {
     "old": lambda rng: f'"{pick(rng, scene.WORDS)}"',
     "pic": lambda rng: pick(rng, PICTURES),
     "do": _form(LOOKS, "do"),
+    "caption": _caption,
 }
 HOW = {"color": _form(LOOKS, "how"), "global": _form(WEATHER, "how")}
 EDGES = ("at the top", "at the bottom")  # where the world's texts stand

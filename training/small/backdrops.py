@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from .fields import Field, box, circle, ellipse, polygon
 from .scene import CANVAS, frozen
-from .shapes import Field, box, circle, ellipse, polygon
 
 
 class Painter:

@@ -7,7 +7,7 @@ on from n sees what an uninterrupted run sees.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .edits import TASKS_V1, make_example
+from .edits import TASKS, make_example, make_picture
 
 
 class Pairs(Dataset):
-    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str}."""
+    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str}.
 
-    def __init__(self, seed: int, size: int, tasks: Sequence[str] = TASKS_V1, split: str = "train") -> None:
+    `weights`: how often each task is drawn (edits.TASK_WEIGHTS); evenly without.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: int,
+        tasks: Sequence[str] = TASKS,
+        split: str = "train",
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.seed, self.size, self.tasks, self.split = seed, size, tuple(tasks), split
+        self.weights = weights
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        made = make_example(self.seed, index, tasks=self.tasks, size=self.size, split=self.split)
+        made = make_example(self.seed, index, self.tasks, self.size, split=self.split, weights=self.weights)
         return {
             "source": torch.from_numpy(made.source),
             "target": torch.from_numpy(made.target),
@@ -35,7 +46,18 @@ class Pairs(Dataset):
         }
 
 
-def batches(pairs: Pairs, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
+class Pictures(Dataset):
+    """Item i -> {"picture" uint8 [S,S,3], "caption" str}: what a text-to-image base of this world learns."""
+
+    def __init__(self, seed: int, size: int, split: str = "train") -> None:
+        self.seed, self.size, self.split = seed, size, split
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        picture, said, _ = make_picture(self.seed, index, self.size, self.split)
+        return {"picture": torch.from_numpy(picture), "caption": said}
+
+
+def batches(pairs: Pairs | Pictures, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
     """Batches of samples start, start + 1, ... without end."""
     loader = DataLoader(
         pairs,

@@ -7,8 +7,9 @@ import colorsys
 import numpy as np
 
 from .backdrops import backdrop
+from .figures import draw_skeleton, drawn_joints
 from .render import in_order, placed, shadow
-from .scene import CANVAS, SHAPES, Scene, as_float
+from .scene import CANVAS, FIGURES, SHAPES, Scene, as_float
 
 
 def _visible(scene: Scene, size: int):
@@ -101,3 +102,16 @@ def sketch(scene: Scene, size: int = CANVAS) -> np.ndarray:
     """Black outlines on white, float32 [size, size, 3]."""
     base = np.repeat(1 - 0.75 * backdrop(scene.background, "", scene.mirrored, size).lines[..., None], 3, 2)
     return _over(base, scene, size, lambda obj, sheet, window: 1 - 0.95 * sheet.lines[window][..., None])
+
+
+def pose(scene: Scene, size: int = CANVAS) -> np.ndarray:
+    """The skeletons of the figures on black, farther ones first, float32 [size, size, 3]."""
+    out = np.zeros((size, size, 3), np.float32)
+    for k in in_order(scene):
+        obj = scene.objects[k]
+        found = placed(obj, size) if obj.shape in FIGURES else None
+        if found is not None:
+            sheet, side, where, window = found
+            corner = [where[1].start - window[1].start, where[0].start - window[0].start]
+            draw_skeleton(out, drawn_joints(sheet, obj.pose) + as_float(corner), side)
+    return out

@@ -6,8 +6,9 @@ A plan is None when what was drawn is ambiguous or does not fit; the caller draw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from .captions import caption
 from .scene import (
     ADDED_SIZE,
     ANCHORS,
@@ -18,6 +19,7 @@ from .scene import (
     MATERIALS,
     OUTDOORS,
     PATTERNS,
+    POSES,
     SHAPES,
     STYLES,
     USUAL_COLOUR,
@@ -27,17 +29,18 @@ from .scene import (
     Text,
     allowed,
     article,
-    caption,
     crowded,
     describe,
     phrase,
     pick,
     random_scene,
     same_name,
-    shape_is_unique,
+    some_colour,
 )
 from .shapes import sprite
+from .translations import MAPS, Plan, called, index, mapping, pointing
 from .wording import (
+    KINDS,
     LOOKS,
     MATERIAL_NOUNS,
     PATTERN_NOUNS,
@@ -53,39 +56,13 @@ from .wording import (
 GROWTH = {"bigger": 1.4, "smaller": 0.7}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """An edit before it is drawn. `focus` is the object the mask is about, None for everywhere."""
-
-    instruction: str
-    source: Scene
-    target: Scene
-    phrase: str = ""
-    focus: int | None = None
-    finish: str = ""  # a change of the drawn target: a key of LOOKS, or the task itself
-    target_caption: str = ""
-
-
 def _changed(scene: Scene, k: int, obj: Obj) -> Scene:
     return replace(scene, objects=scene.objects[:k] + (obj,) + scene.objects[k + 1 :])
 
 
-def _called(rng, scene: Scene, k: int) -> str:
-    """Words for object k that fit no other; often with more adjectives than it takes."""
-    obj = scene.objects[k]
-    chance = rng.random()
-    if chance < 0.4 and shape_is_unique(obj, scene):
-        return spoken(rng, phrase(obj, scene, short=True))
-    return spoken(rng, describe(obj) if chance > 0.85 else phrase(obj, scene))
-
-
-def _index(rng, scene: Scene) -> int:
-    return pick(rng, range(len(scene.objects)))
-
-
 def _local(rng, split) -> Plan | None:
     scene = random_scene(rng, split=split)
-    k = _index(rng, scene)
+    k = index(rng, scene)
     obj = scene.objects[k]
     chance = rng.random()
     kind = (
@@ -99,14 +76,14 @@ def _local(rng, split) -> Plan | None:
         if obj.size < 44
         else "smaller"
     )
-    values = {"obj": _called(rng, scene, k)}
+    values = {"obj": called(rng, scene, k)}
     if kind in GROWTH:
         new = replace(obj, size=2 * round(obj.size * GROWTH[kind] / 2))
         values["bare"] = values["obj"]
         if new.size > new.y or not new.size // 2 <= new.x <= CANVAS - new.size // 2:
             return None
     elif kind == "recolour":
-        colour = pick(rng, tuple(COLOURS))
+        colour = some_colour(rng, obj.shape, split)
         new = replace(obj, colour=colour)
         values["colour"] = name(rng, colour)
         if obj.texture in MATERIALS or colour == obj.colour:
@@ -115,31 +92,25 @@ def _local(rng, split) -> Plan | None:
         shape = pick(rng, SHAPES)
         if shape == obj.shape:
             return None
-        new = replace(obj, shape=shape)
+        new = replace(obj, shape=shape, pose=POSES[0])
         values["a_shape"] = article(name(rng, shape))
         if kind == "exchange":
             # naming a colour means a plain thing of that colour; the pattern goes with the old thing
-            new = replace(new, colour=pick(rng, tuple(COLOURS)), texture="plain")
+            new = replace(new, colour=some_colour(rng, shape, split), texture="plain")
             values["a_thing"] = article(spoken(rng, f"{new.colour} {shape}"))
     others = scene.objects[:k] + scene.objects[k + 1 :]
     if not allowed(new.colour, new.shape, split) or any(same_name(new, other) for other in others):
         return None
-    return Plan(
-        fill(rng, "local", kind, split, **values), scene, _changed(scene, k, new), phrase(obj, scene), k
-    )
+    instruction = fill(rng, "local", kind, split, **values)
+    return Plan(instruction, scene, _changed(scene, k, new), phrase(obj, scene), k, kind=kind)
 
 
 def _remove(rng, split) -> Plan | None:
     scene = random_scene(rng, split=split)
-    k = _index(rng, scene)
+    k = index(rng, scene)
     target = replace(scene, objects=scene.objects[:k] + scene.objects[k + 1 :])
-    return Plan(
-        fill(rng, "remove", "remove", split, obj=_called(rng, scene, k)),
-        scene,
-        target,
-        phrase(scene.objects[k], scene),
-        k,
-    )
+    instruction = fill(rng, "remove", "remove", split, obj=called(rng, scene, k))
+    return Plan(instruction, scene, target, phrase(scene.objects[k], scene), k, kind="remove")
 
 
 def _new_object(rng, split) -> tuple[Obj, str]:
@@ -147,7 +118,7 @@ def _new_object(rng, split) -> tuple[Obj, str]:
     shape = pick(rng, SHAPES)
     if rng.random() < 0.15:
         return Obj(shape, USUAL_COLOUR[shape], "plain", 0, 0, ADDED_SIZE), article(name(rng, shape))
-    colour = pick(rng, tuple(COLOURS))
+    colour = some_colour(rng, shape, split)
     texture = (
         pick(rng, PATTERNS)
         if rng.random() < 0.12
@@ -175,16 +146,16 @@ def _beside(obj: Obj, relation: str) -> tuple[int, int] | None:
 
 def _add(rng, split) -> Plan | None:
     scene = random_scene(rng, n_objects=1 + int(rng.random() < 0.4), split=split)
-    obj, called = _new_object(rng, split)
+    obj, words = _new_object(rng, split)
     if not allowed(obj.colour, obj.shape, split) or any(same_name(obj, other) for other in scene.objects):
         return None
     chance = rng.random()
     kind, where = "placed", ""
     if chance < 0.3:
-        k = _index(rng, scene)
+        k = index(rng, scene)
         relation = pick(rng, tuple(RELATIONS))
         spot = _beside(scene.objects[k], relation)
-        where = pick(rng, RELATIONS[relation]).format(obj=_called(rng, scene, k))
+        where = pick(rng, RELATIONS[relation]).format(obj=called(rng, scene, k))
         if relation != "on" and spot is not None and not scene.objects[k].grounded:
             obj = replace(obj, grounded=False)
         if relation == "on":
@@ -203,7 +174,7 @@ def _add(rng, split) -> Plan | None:
     if spot is None or _taken(obj, spot, scene):
         return None
     obj = replace(obj, x=spot[0], y=spot[1])
-    values = {"a_thing": called, **({"where": where} if where else {})}
+    values = {"a_thing": words, **({"where": where} if where else {})}
     instruction = fill(rng, "add", kind, split, **values)
     if "of the picture" in instruction and (" of " in where or "air" in where):
         return None
@@ -213,6 +184,7 @@ def _add(rng, split) -> Plan | None:
         replace(scene, objects=(*scene.objects, obj)),
         f"{obj.look} {obj.shape}",
         len(scene.objects),
+        kind=kind,
     )
 
 
@@ -239,9 +211,8 @@ def _texture(rng, split) -> Plan | None:
     new = replace(obj, texture=texture)
     if texture == obj.texture or any(same_name(new, other) for other in scene.objects if other is not obj):
         return None
-    return Plan(
-        fill(rng, "texture", kind, split, **values), scene, _changed(scene, k, new), phrase(obj, scene), k
-    )
+    instruction = fill(rng, "texture", kind, split, **values)
+    return Plan(instruction, scene, _changed(scene, k, new), phrase(obj, scene), k, kind=kind)
 
 
 def _background(rng, split) -> Plan | None:
@@ -257,13 +228,13 @@ def _global(rng, split) -> Plan | None:
     scene = replace(random_scene(rng, split=split), background=pick(rng, OUTDOORS))
     effect = pick(rng, tuple(GLOBALS))
     before = pick(rng, tuple(GLOBALS)) if rng.random() < 0.12 else ""
-    called = effect
+    named = effect
     if before:
         # from one weather to another, or back to a clear day
-        effect, called = ("", "clear") if rng.random() < 0.6 else (effect, effect)
+        effect, named = ("", "clear") if rng.random() < 0.6 else (effect, effect)
     if before == effect:
         return None
-    values = {slot: pick(rng, forms) for slot, forms in WEATHER[called].items()}
+    values = {slot: pick(rng, forms) for slot, forms in WEATHER[named].items()}
     instruction = fill(rng, "global", "weather", split, **values)
     return Plan(instruction, replace(scene, effect=before), replace(scene, effect=effect))
 
@@ -291,68 +262,29 @@ def _color(rng, split) -> Plan | None:
 
 def _text(rng, split) -> Plan | None:
     scene = random_scene(rng, split=split)
-    kind = pick(rng, ("write", "write_coloured", "erase", "reword"))
+    kind = pick(rng, tuple(KINDS["text"]))
     word, colour, place = pick(rng, WORDS), pick(rng, tuple(COLOURS)), pick(rng, ("top", "bottom"))
+    old = None if kind.startswith("write") else Text(pick(rng, WORDS), pick(rng, tuple(COLOURS)), place)
+    if old is None:
+        new = Text(word, colour if kind == "write_coloured" else "white", place)
+    elif kind == "erase":
+        new = None
+    elif kind == "repaint":
+        new = replace(old, colour=colour)
+    else:
+        new = replace(old, word=word, colour=colour if kind == "reword_coloured" else old.colour)
+    if new == old or (kind.startswith("reword") and new.word == old.word):
+        return None
     values = {
-        "word": f'"{word}"',
+        "word": f'"{(old if kind in ("erase", "repaint") else new).word}"',
         "where": f"at the {place}",
         "colour": name(rng, colour),
         "a_colour": article(colour),
+        "old": f'"{old.word}"' if old else "",
     }
-    if kind in ("erase", "reword"):
-        old = Text(pick(rng, WORDS), colour, place)
-        scene = replace(scene, text=old)
-        if old.word == word:
-            return None
-        values["old"] = f'"{old.word}"'
-        if kind == "erase":
-            values["word"], new = values["old"], None
-        else:
-            new = replace(old, word=word)
-    else:
-        scene = replace(scene, text=None)
-        new = Text(word, colour if kind == "write_coloured" else "white", place)
-    return Plan(
-        fill(rng, "text", kind, split, **values), scene, replace(scene, text=new), word if new else old.word
-    )
-
-
-def _pointing(task: str) -> Callable:
-    def plan(rng, split) -> Plan | None:
-        scene = random_scene(rng, split=split)
-        k = _index(rng, scene)
-        named = phrase(scene.objects[k], scene)
-        after = (
-            f"{caption(scene)} with a box around the {named}"
-            if task == "detect"
-            else f"{caption(scene)} with the {named} highlighted"
-        )
-        return Plan(
-            fill(rng, task, task, split, obj=_called(rng, scene, k)), scene, scene, named, k, task, after
-        )
-
-    return plan
-
-
-def _mapping(task: str) -> Callable:
-    title = {
-        "depth": "a depth map",
-        "segmentation": "a segmentation map",
-        "normal": "a normal map",
-        "sketch": "a line drawing",
-    }[task]
-
-    def plan(rng, split) -> Plan | None:
-        scene = random_scene(rng, split=split)
-        return Plan(
-            fill(rng, task, "map", split),
-            scene,
-            scene,
-            finish=task,
-            target_caption=f"{title} of {caption(scene)}",
-        )
-
-    return plan
+    instruction = fill(rng, "text", kind, split, **values)
+    scene = replace(scene, text=old)
+    return Plan(instruction, scene, replace(scene, text=new), (new or old).word, kind=kind)
 
 
 PLANS: dict[str, Callable] = {
@@ -364,8 +296,8 @@ PLANS: dict[str, Callable] = {
     "global": _global,
     "style": _style,
     "text": _text,
-    "detect": _pointing("detect"),
-    "segment": _pointing("segment"),
+    "detect": pointing("detect"),
+    "segment": pointing("segment"),
     "color": _color,
-    **{task: _mapping(task) for task in ("depth", "segmentation", "normal", "sketch")},
+    **{task: mapping(task) for task in MAPS},
 }

@@ -22,7 +22,7 @@ def placed(obj: Obj, size: int):
     """The sprite, where it lies in the picture, and the same window within the sprite (or None)."""
     scale = size / CANVAS
     side = max(6, round(obj.size * scale))
-    sheet = sprite(obj.shape, side, obj.flip)
+    sheet = sprite(obj.shape, side, obj.flip, obj.pose)
     h, w = sheet.alpha.shape
     left, top = round(obj.x * scale - w / 2), round(obj.y * scale) - h
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + w, size), min(top + h, size)

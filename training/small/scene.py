@@ -53,7 +53,13 @@ SHAPES = (
     "mushroom",
     "boat",
     "apple",
+    "robot",
+    "doll",
 )
+
+#: The shapes that have arms and legs, and what they can do with them; the first is the usual one.
+FIGURES = ("robot", "doll")
+POSES = ("standing", "waving", "cheering", "stretching", "walking", "jumping", "pointing")
 
 #: What a shape looks like when nobody says a colour ("add a tree").
 USUAL_COLOUR = {
@@ -71,6 +77,8 @@ USUAL_COLOUR = {
     "mushroom": "red",
     "boat": "blue",
     "apple": "red",
+    "robot": "blue",
+    "doll": "pink",
 }
 
 #: Patterns keep the colour of the object; materials take its place.
@@ -143,6 +151,8 @@ HELD_OUT_PAIRS = frozenset(
         ("brown", "boat"),
         ("white", "hat"),
         ("red", "tree"),
+        ("purple", "robot"),
+        ("orange", "doll"),
     }
 )
 
@@ -170,6 +180,7 @@ class Obj:
     size: int
     flip: bool = False
     grounded: bool = True  # stands on the ground and throws a shadow
+    pose: str = POSES[0]  # of FIGURES; the others have none
 
     @property
     def look(self) -> str:
@@ -217,23 +228,21 @@ def phrase(obj: Obj, scene: Scene, short: bool = False) -> str:
     return obj.shape if short and shape_is_unique(obj, scene) else f"{obj.look} {obj.shape}"
 
 
-def caption(scene: Scene) -> str:
-    """ "a red ball and a blue cup on a beach at night"."""
-    things = [article(describe(obj)) for obj in scene.objects]
-    listed = " and ".join(filter(None, [", ".join(things[:-1]), things[-1]])) if things else "nothing"
-    words = [listed, BACKGROUNDS[scene.background]]
-    if scene.effect:
-        words.append(GLOBALS[scene.effect])
-    if scene.text:
-        words.append(f'with the text "{scene.text.word}"')
-    if scene.style:
-        words.insert(0, f"{article(scene.style)} picture of")
-    return " ".join(words)
+#: train: what a network may learn from. test: everything. pairs: trained wordings about pairs of colour and
+#: shape that training never shows. wordings: trained pairs, asked for in wordings that training never uses.
+SPLITS = ("train", "test", "pairs", "wordings")
 
 
 def allowed(colour: str, shape: str, split: str) -> bool:
     """Whether scenes of this split may contain such an object."""
-    return split == "test" or (colour, shape) not in HELD_OUT_PAIRS
+    return split in ("test", "pairs") or (colour, shape) not in HELD_OUT_PAIRS
+
+
+def some_colour(rng: np.random.Generator, shape: str, split: str) -> str:
+    """A colour that a shape may have in this split; in "pairs" often one that training never shows."""
+    options = [colour for colour in COLOURS if allowed(colour, shape, split)]
+    rare = [colour for colour in COLOURS if (colour, shape) in HELD_OUT_PAIRS]
+    return pick(rng, rare if split == "pairs" and rare and rng.random() < 0.6 else options)
 
 
 def pick(rng: np.random.Generator, options):
@@ -256,19 +265,20 @@ def crowded(obj: Obj, others, room: float = 0.40) -> bool:
 
 
 def _random_object(rng: np.random.Generator, n: int, shape: str, split: str) -> Obj:
-    colour = pick(rng, tuple(COLOURS))
-    while not allowed(colour, shape, split):
-        colour = pick(rng, tuple(COLOURS))
+    colour = some_colour(rng, shape, split)
     draw = rng.random()
     texture = "plain" if draw < 0.74 else pick(rng, PATTERNS) if draw < 0.93 else pick(rng, MATERIALS)
     flip = bool(rng.random() < 0.5)
+    pose = pick(rng, POSES) if shape in FIGURES else POSES[0]
     if rng.random() < 0.08:
         x, y = ANCHORS[pick(rng, ("top left", "top", "top right"))]
-        return Obj(shape, colour, texture, x, y, ADDED_SIZE, flip, grounded=False)
+        return Obj(shape, colour, texture, x, y, ADDED_SIZE, flip, False, pose)
     size = int(rng.integers(15, 29 if n < 3 else 22)) * 2
+    if shape in FIGURES:
+        size = 4 * round(size * 0.3)  # thin limbs want room
     margin = size // 2 + 2
     x = int(rng.integers(margin, CANVAS - margin + 1))
-    return Obj(shape, colour, texture, x, int(rng.integers(88, 123)), size, flip)
+    return Obj(shape, colour, texture, x, int(rng.integers(88, 123)), size, flip, True, pose)
 
 
 def random_scene(rng: np.random.Generator, n_objects: int | None = None, split: str = "train") -> Scene:

@@ -12,85 +12,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from .scene import as_float
-
-Field = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (x, y) -> signed distance, < 0 inside
+from .fields import Part, box, circle, clip_to, cut, ellipse, join, polygon, stroke
+from .figures import FIGURE_PARTS
+from .scene import POSES, as_float
 
 LIGHT = np.array([-0.42, -0.58, 0.70], np.float32)  # towards the lamp: from the upper left, in front
-
-
-def circle(cx: float, cy: float, r: float) -> Field:
-    return lambda x, y: np.hypot(x - cx, y - cy) - r
-
-
-def ellipse(cx: float, cy: float, a: float, b: float) -> Field:
-    def field(x, y):
-        u, v = (x - cx) / a, (y - cy) / b
-        k = np.hypot(u, v)
-        return k * (k - 1) / np.maximum(np.hypot(u / a, v / b), 1e-6)
-
-    return field
-
-
-def box(x0: float, y0: float, x1: float, y1: float, r: float = 0.03) -> Field:
-    cx, cy, hw, hh = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2 - r, (y1 - y0) / 2 - r
-
-    def field(x, y):
-        u, v = np.abs(x - cx) - hw, np.abs(y - cy) - hh
-        return np.hypot(np.maximum(u, 0), np.maximum(v, 0)) + np.minimum(np.maximum(u, v), 0) - r
-
-    return field
-
-
-def stroke(ax: float, ay: float, bx: float, by: float, r: float) -> Field:
-    dx, dy = bx - ax, by - ay
-
-    def field(x, y):
-        t = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
-        return np.hypot(x - ax - t * dx, y - ay - t * dy) - r
-
-    return field
-
-
-def polygon(points, r: float = 0.0) -> Field:
-    """Exact distance to a closed polygon, grown by `r` (which also rounds its corners)."""
-    points = np.asarray(points, np.float64)
-
-    def field(x, y):
-        best = np.full(x.shape, np.inf)
-        inside = np.zeros(x.shape, bool)
-        for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
-            dx, dy = bx - ax, by - ay
-            t = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
-            best = np.minimum(best, (x - ax - t * dx) ** 2 + (y - ay - t * dy) ** 2)
-            if ay != by:
-                inside ^= ((ay > y) != (by > y)) & (x < dx * (y - ay) / dy + ax)
-        return np.where(inside, -1.0, 1.0) * np.sqrt(best) - r
-
-    return field
-
-
-def join(*fields: Field) -> Field:
-    return lambda x, y: np.minimum.reduce([field(x, y) for field in fields])
-
-
-def cut(field: Field, *holes: Field) -> Field:
-    return lambda x, y: np.maximum.reduce([field(x, y), *(-hole(x, y) for hole in holes)])
-
-
-def clip_to(field: Field, other: Field) -> Field:
-    return lambda x, y: np.maximum(field(x, y), other(x, y))
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a shape: of the object's own colour where `rgb` is None."""
-
-    field: Field
-    rgb: tuple[float, float, float] | None = None
-    gain: float = 1.0
-    bulge: float = 0.3  # how far from the edge the surface still curves; 0 is flat
-    facing: tuple[float, float, float] = (0.0, 0.0, 1.0)  # normal of a flat part
 
 
 def _star():
@@ -311,16 +237,16 @@ def _surface(distance: np.ndarray, step: float, part: Part) -> np.ndarray:
     return normal
 
 
-@lru_cache(maxsize=1024)
-def sprite(shape: str, size: int, flip: bool = False) -> Sprite:
-    """Draws a shape into a box of `size` pixels."""
+@lru_cache(maxsize=3072)
+def sprite(shape: str, size: int, flip: bool = False, pose: str = POSES[0]) -> Sprite:
+    """Draws a shape into a box of `size` pixels; `pose` is for FIGURES."""
     step = 2.0 / size
     axis = (np.arange(size + 4) + 0.5 - (size + 4) / 2) * step
     x, y = np.meshgrid(-axis if flip else axis, axis)
     alpha, main, lines = (np.zeros(x.shape) for _ in range(3))
     fixed, normal = np.zeros((*x.shape, 3)), np.zeros((*x.shape, 3))
     thickness = max(0.55, size / 64)
-    for part in PARTS[shape]():
+    for part in FIGURE_PARTS[shape](pose) if shape in FIGURE_PARTS else PARTS[shape]():
         distance = part.field(x, y)
         cover = np.clip(0.5 - distance / step, 0, 1)
         facing = _surface(distance, step, part)

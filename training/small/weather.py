@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from .backdrops import Painter
+from .fields import circle, ellipse, polygon
 from .scene import as_float, frozen
-from .shapes import circle, ellipse, polygon
 
 
 @lru_cache(maxsize=64)

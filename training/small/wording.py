@@ -1,7 +1,8 @@
 """How people ask: instruction templates, synonyms, and the closed vocabulary they make up.
 
 A template is plain lower-case words with {slots}. The last seventh of every list is held out of
-training (see `templates`), so that tests can ask in ways the network has never read.
+training (see `templates`), so that tests can ask in ways the network has never read. The kind "back" of a
+task turns a map into a picture; it says with `captions.caption` what the map leaves open.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .scene import (
     GLOBALS,
     HELD_OUT_PAIRS,
     MATERIALS,
+    POSES,
     SHAPES,
     STYLES,
     TEXTURES,
@@ -37,29 +39,36 @@ NAMES: dict[str, tuple[str, ...]] = {
     "cube": ("cube", "box", "block"),
     "star": ("star",),
     "heart": ("heart",),
-    "cup": ("cup", "mug"),
-    "tree": ("tree", "pine tree"),
-    "house": ("house", "cottage"),
-    "car": ("car", "vehicle"),
+    "cup": ("cup", "mug", "teacup"),
+    "tree": ("tree", "pine tree", "fir tree", "pine"),
+    "house": ("house", "cottage", "building"),
+    "car": ("car", "vehicle", "automobile"),
     "fish": ("fish",),
-    "flower": ("flower", "blossom"),
+    "flower": ("flower", "blossom", "daisy"),
     "hat": ("hat", "top hat"),
     "mushroom": ("mushroom", "toadstool"),
     "boat": ("boat", "ship", "sailboat"),
     "apple": ("apple",),
+    "robot": ("robot", "android", "toy robot"),
+    "doll": ("doll", "puppet", "girl"),
+    "red": ("red", "scarlet", "crimson"),
+    "yellow": ("yellow", "golden"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "azure"),
     "purple": ("purple", "violet"),
-    "meadow": ("a meadow", "a green field", "a grassy field"),
-    "desert": ("a desert", "the desert", "sand dunes"),
-    "beach": ("a beach", "the beach", "the seaside"),
+    "pink": ("pink", "rosy"),
+    "meadow": ("a meadow", "a green field", "a grassy field", "the grass"),
+    "desert": ("a desert", "the desert", "sand dunes", "the dunes"),
+    "beach": ("a beach", "the beach", "the seaside", "the seashore"),
     "mountains": ("the mountains", "snowy mountains"),
-    "forest": ("a forest", "the woods"),
-    "city": ("a city", "the city", "a city street"),
-    "room": ("a room", "a living room"),
+    "forest": ("a forest", "the forest", "the woods"),
+    "city": ("a city", "the city", "a city street", "a town"),
+    "room": ("a room", "a living room", "the room"),
     "moon": ("the moon", "the surface of the moon", "outer space"),
     "plain": ("plain",),
-    "striped": ("striped", "stripy"),
+    "striped": ("striped", "stripy", "stripey"),
     "dotted": ("dotted", "spotted", "polka dot"),
-    "checkered": ("checkered",),
+    "checkered": ("checkered", "checked", "chequered"),
     "zigzag": ("zigzag", "zigzag patterned"),
     "wooden": ("wooden",),
     "brick": ("brick",),
@@ -76,6 +85,24 @@ NAMES: dict[str, tuple[str, ...]] = {
     "top": ("at the top", "in the air"),
     "top left": ("at the top left", "in the top left corner"),
     "top right": ("at the top right", "in the top right corner"),
+}
+
+#: How captions say where and when, beside what scene.BACKGROUNDS and scene.GLOBALS say.
+CAPTION_NAMES: dict[str, tuple[str, ...]] = {
+    "meadow": ("in a meadow", "on a meadow", "in a green field", "on the grass"),
+    "desert": ("in a desert", "in the desert", "among sand dunes"),
+    "beach": ("on a beach", "on the beach", "at the seaside"),
+    "mountains": ("in the mountains", "in front of snowy mountains"),
+    "forest": ("in a forest", "in the woods"),
+    "city": ("in a city", "in the city", "on a city street"),
+    "room": ("in a room", "in a living room", "indoors"),
+    "moon": ("on the moon", "in outer space"),
+    "night": ("at night", "in the dark"),
+    "winter": ("in winter", "in the snow"),
+    "rain": ("in the rain", "on a rainy day"),
+    "fog": ("in the fog", "in the mist"),
+    "sunset": ("at sunset", "at dusk"),
+    "autumn": ("in autumn", "in the fall"),
 }
 
 #: What surfaces are called as a noun: "cover it with stripes", "made of wood".
@@ -133,7 +160,25 @@ LOOKS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 PICTURES = ("the picture", "the image", "the photo", "it", "this", "this picture", "the whole image")
-POLITE = ("please ", "can you ", "could you ", "i want you to ", "now ")
+POLITE = ("please ", "can you ", "could you ", "i want you to ", "now ", "would you ", "just ", "then ")
+THANKS = (" please", " for me", " thanks", " if you can")
+
+#: Words that mean the same wherever a template says them.
+SAME: dict[str, tuple[str, ...]] = {
+    "color": ("colour",),
+    "colors": ("colours",),
+    "picture": ("image", "pic", "photo"),
+    "image": ("picture", "photo"),
+    "photo": ("photograph", "picture"),
+    "remove": ("delete", "erase"),
+    "detect": ("find", "locate"),
+    "add": ("put", "insert"),
+    "change": ("modify",),
+    "background": ("backdrop", "scenery"),
+    "bigger": ("larger", "huge"),
+    "smaller": ("tinier", "little"),
+    "center": ("centre",),
+}
 
 #: task -> kind -> templates. Kinds of one task differ in their slots and in what is done.
 KINDS: dict[str, dict[str, list[str]]] = json.loads(
@@ -153,9 +198,11 @@ RELATIONS = {
 
 
 def templates(task: str, kind: str, split: str = "train") -> list[str]:
-    """The templates a split may use: all of them, less the last seventh for training."""
+    """The templates a split (scene.SPLITS) may use: the last seventh is held out of "train" and "pairs",
+    is all there is in "wordings", and part of "test"."""
     full = KINDS[task][kind]
-    return full if split == "test" else full[: len(full) - math.ceil(len(full) / 7)]
+    known = len(full) - math.ceil(len(full) / 7)
+    return full if split == "test" else full[known:] if split == "wordings" else full[:known]
 
 
 def slots(template: str) -> set[str]:
@@ -163,36 +210,45 @@ def slots(template: str) -> set[str]:
 
 
 def fill(rng: np.random.Generator, task: str, kind: str, split: str, **values: str) -> str:
-    """An instruction made from one of the templates whose slots are all given."""
-    template = pick(rng, [t for t in templates(task, kind, split) if slots(t) <= values.keys()])
+    """An instruction made from one of the templates whose slots are all given; "" if there is none."""
+    fitting = [t for t in templates(task, kind, split) if slots(t) <= values.keys()]
+    if not fitting:
+        return ""
+    template = pick(rng, fitting)
+    if split != "wordings" and rng.random() < 0.1:
+        template = _reworded(rng, template)
     text = template.format(**values)
     if _is_order(template) and rng.random() < 0.12:
         text = pick(rng, POLITE) + text
-    elif rng.random() < 0.03:
-        text += " please"
+    elif rng.random() < 0.05:
+        text += pick(rng, THANKS)
     return text
 
 
+def _reworded(rng: np.random.Generator, template: str) -> str:
+    """The template with one of its words exchanged for another of SAME."""
+    words = template.split()
+    known = [k for k, word in enumerate(words) if word in SAME]
+    if known:
+        k = pick(rng, known)
+        words[k] = pick(rng, SAME[words[k]])
+    return " ".join(words)
+
+
+_NO_ORDERS = frozenset(
+    re.findall(
+        r"\w+",
+        """the i there no where what as in it now how let depth normal line segmentation this from a an pose
+        skeleton stick sketch label outline which can could who everything new more has have without with also
+        only please bounding black we all outlines map near mask same semantic lines should was and to""",
+    )
+)
+
+
 def _is_order(template: str) -> bool:
+    """Whether "please" and the like can stand before it."""
     first = template.split()[0]
-    return first not in {
-        "the",
-        "i",
-        "there",
-        "no",
-        "where",
-        "what",
-        "as",
-        "in",
-        "it",
-        "now",
-        "how",
-        "let",
-        "depth",
-        "normal",
-        "line",
-        "segmentation",
-    } and (not first.startswith("{") or first == "{do}")
+    return first not in _NO_ORDERS and (not first.startswith("{") or first == "{do}")
 
 
 def name(rng: np.random.Generator, key: str) -> str:
@@ -204,6 +260,12 @@ def name(rng: np.random.Generator, key: str) -> str:
 def spoken(rng: np.random.Generator, words: str) -> str:
     """Swaps every known word of "striped purple ball" for one of its names."""
     return " ".join(name(rng, word) for word in words.split())
+
+
+def caption_name(rng: np.random.Generator, key: str) -> str:
+    """How a caption says a backdrop or a weather: the usual words twice in three."""
+    options = CAPTION_NAMES[key]
+    return options[0] if rng.random() < 0.67 else pick(rng, options)
 
 
 def a_style(rng: np.random.Generator, style: str) -> tuple[str, str]:
@@ -237,9 +299,17 @@ def vocabulary() -> list[str]:
         *GLOBALS.values(),
     ]
     texts += [
-        *itertools.chain(*NAMES.values(), *PATTERN_NOUNS.values(), *MATERIAL_NOUNS.values()),
+        *itertools.chain(
+            *NAMES.values(),
+            *CAPTION_NAMES.values(),
+            *SAME.values(),
+            *PATTERN_NOUNS.values(),
+            *MATERIAL_NOUNS.values(),
+        ),
         *PICTURES,
         *POLITE,
+        *THANKS,
+        *POSES,
     ]
     texts += [
         text
@@ -257,7 +327,9 @@ CAPTION_WORDS = (
     "a picture of with a box around the highlighted",
     "a depth map of",
     "a segmentation map of",
+    "a pose map of",
     "a normal map of",
     "a line drawing of",
+    "a small big on the left right in the middle air",
     *LOOKS,
 )
