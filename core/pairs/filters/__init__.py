@@ -1,0 +1,1 @@
+"""Filters: small scored functions on candidates, and what they say together."""
