@@ -21,8 +21,25 @@ from ..core.errors import EmuEditError
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
 SIDE, GAP, CAPTION = 256, 8, 24
 
+WIDE = 1.5  # proportions from which on a picture gets a row to itself
+
+
+def _somebodys_picture(image: str) -> tuple[Any, Any]:
+    """For Load Image, in place of the user's own picture and what they drew: ours, and a disc as its mask."""
+    import torch
+
+    from ..core.picture_files import load_picture
+    from ..nodes.pictures import pictures
+
+    picture = load_picture(next(iter(pictures().values())))
+    height, width = picture.shape[1:3]
+    y, x = torch.arange(height)[:, None] - 0.6 * height, torch.arange(width)[None] - 0.45 * width
+    return picture, (y.square() + x.square() < (0.2 * min(height, width)) ** 2)[None].float()
+
+
 # Core nodes: inputs -> outputs. The previews' pictures are collected from their inputs.
 CORE: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "LoadImage": _somebodys_picture,
     "PrimitiveStringMultiline": lambda value: (value,),
     "PreviewImage": lambda images: (),
     "MaskPreview": lambda mask: (),
@@ -56,6 +73,8 @@ def run_workflow(prompt: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 results[key] = given["result"] if isinstance(given, dict) else given
             if kind == "PreviewImage":
                 shown[node["_meta"]["title"]] = inputs["images"]
+            elif kind == "EmuEditMaskPreview":
+                shown[node["_meta"]["title"]] = results[key][0]
         return results[key]
 
     for key in prompt:
@@ -64,21 +83,34 @@ def run_workflow(prompt: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def contact_sheet(pictures: dict[str, Any]) -> Any:
-    """A PIL picture with the first of each batch as a square tile above its title, two or three in a row."""
+    """A PIL picture with the first of each batch above its title: square tiles, two or three in a row, then
+    wide ones in a row each.
+    """
     from PIL import Image, ImageDraw, ImageFont, ImageOps
 
     from ..core.picture_files import to_pil
 
-    columns = 2 if len(pictures) <= 4 else 3
-    rows = -(-len(pictures) // columns)
-    step, line = SIDE + GAP, SIDE + CAPTION + GAP
-    sheet = Image.new("RGB", (columns * step + GAP, rows * line + GAP), (32, 32, 36))
+    tiles = {title: to_pil(batch[0]) for title, batch in pictures.items()}
+    wide = [title for title, tile in tiles.items() if tile.width > WIDE * tile.height]
+    small = [title for title in tiles if title not in wide]
+    columns = 3 if len(small) > 4 else 2
+    across = columns * (SIDE + GAP) - GAP
+    places, top = [], GAP
+    for first in range(0, len(small), columns):
+        places += [
+            (GAP + i * (SIDE + GAP), top, SIDE, SIDE) for i in range(len(small[first : first + columns]))
+        ]
+        top += SIDE + CAPTION + GAP
+    for title in wide:
+        height = round(across * tiles[title].height / tiles[title].width)
+        places.append((GAP, top, across, height))
+        top += height + CAPTION + GAP
+    sheet = Image.new("RGB", (across + 2 * GAP, top), (32, 32, 36))
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=16)
-    for index, (title, batch) in enumerate(pictures.items()):
-        x, y = GAP + index % columns * step, GAP + index // columns * line
-        sheet.paste(ImageOps.pad(to_pil(batch[0]), (SIDE, SIDE), Image.Resampling.LANCZOS), (x, y))
-        draw.text((x + SIDE // 2, y + SIDE + CAPTION // 2), title, (225, 225, 225), font, anchor="mm")
+    for title, (x, y, width, height) in zip([*small, *wide], places, strict=True):
+        sheet.paste(ImageOps.pad(tiles[title], (width, height), Image.Resampling.LANCZOS), (x, y))
+        draw.text((x + width // 2, y + height + CAPTION // 2), title, (225, 225, 225), font, anchor="mm")
     return sheet
 
 

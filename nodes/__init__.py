@@ -12,6 +12,7 @@ from .score import Compare, Scores
 from .scorers import LoadScorer
 from .sequence import SequentialEditThreshold
 from .size_guard import SizeGuard, SizeRestore
+from .soft_mask import MaskPreview, SoftMask
 from .tasks import PickTask
 
 _NODES: tuple[Any, ...] = (
@@ -29,6 +30,8 @@ _NODES: tuple[Any, ...] = (
     PredictTask,
     LoadDetector,
     TextToMask,
+    SoftMask,
+    MaskPreview,
 )
 
 # The ids are written into every saved workflow: never rename one.

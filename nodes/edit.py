@@ -12,6 +12,7 @@ from ..core.images import check_images, fit_mask
 from ..core.sampling import METHODS
 from ..core.tasks import NO_TASK
 from . import host
+from .inputs import drawn
 from .tasks import PredictedTask, predicted
 from .widgets import choice, number, socket, text, whole
 
@@ -31,15 +32,6 @@ def settings_for(
         **rest,
     )
     return settings.filled(backbone)
-
-
-def is_placeholder(mask: Tensor, image: Tensor) -> bool:
-    """Whether this is the blank 64x64 mask that ComfyUI's LoadImage gives for a picture without alpha.
-
-    On a picture [B,H,W,3] of that very size a blank mask is taken at its word.
-    """
-    blank = mask.shape[-2:] == (64, 64) and image.shape[1:3] != (64, 64)
-    return blank and not bool(mask.any())
 
 
 def quick_look(backbone: Any, x0: Tensor) -> Any:
@@ -172,12 +164,10 @@ class EditByInstruction:
             image = check_images(image, "the picture")
         with host.slips_of(self, "task"):
             task_rows(editor, wanted, image.shape[0])
+        mask = drawn(mask, image)
         if mask is not None:
-            if is_placeholder(mask, image):
-                mask = None
-            else:
-                with host.slips_of(self, "mask"):
-                    mask = fit_mask(mask, *image.shape[:3])
+            with host.slips_of(self, "mask"):
+                mask = fit_mask(mask, *image.shape[:3])
         with host.slips_of(self):
             settings = settings_for(
                 editor,

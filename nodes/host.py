@@ -60,6 +60,8 @@ def slips_of(node: Any, name: str = "") -> Iterator[None]:
         raise
     except EmuEditError as slip:
         where, sentence = node.DISPLAY_NAME, str(slip)
+        # Core names the step ("soft mask: ..."), which a node of that name has said already.
+        sentence = re.sub(rf"^{re.escape(where)}[:,] ", "", sentence, flags=re.IGNORECASE)
         if name:
             where += f", input {name}"
             sentence = re.sub(r"^the [a-z]+: ", "", sentence)  # the input's name in core's words

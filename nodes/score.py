@@ -14,8 +14,8 @@ from ..core.images import fit_mask
 from ..core.metrics import pair, pixel_scores
 from ..core.score_table import ALL_TASKS, MODEL_NAMES, aggregate, edit_table, flat, plain
 from . import host
-from .edit import is_placeholder
 from .host_files import show_pictures
+from .inputs import drawn
 from .scorers import make_resident
 from .widgets import choice, number, socket, text
 
@@ -128,8 +128,7 @@ class Scores:
         with host.slips_of(self):
             before, after = pair(before, after)
             count = before.shape[0]
-            if mask is not None and is_placeholder(mask, before):
-                mask = None
+            mask = drawn(mask, before)
             if mask is not None:
                 with host.slips_of(self, "mask"):
                     mask = fit_mask(mask.to(before.device), *before.shape[:3])

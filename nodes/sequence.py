@@ -16,6 +16,7 @@ from ..core.sequential.keep import KeepResult, KeepSettings, keep_edit
 from ..core.size_guard import SizeRecord, restore_size
 from ..core.thresholding import ALPHA, SIGMA
 from . import host
+from .inputs import drawn, opaque
 from .widgets import choice, number, socket
 
 ALIGN = ("off", "shift and zoom", "shift, zoom and turn")
@@ -173,20 +174,6 @@ class SequentialEditThreshold:
             result = keep_edit(previous, edited, drawn(mask, previous), settings, history)
         assert result.history is not None
         return result.kept, result.mask, words(result, alpha), result.history
-
-
-def opaque(images: Tensor) -> Tensor:
-    """Without an alpha channel that says nothing because it is 1 everywhere; others are left to be
-    refused.
-    """
-    four = isinstance(images, Tensor) and images.ndim == 4 and images.shape[-1] == 4
-    return images[..., :3] if four and bool((images[..., 3] == 1).all()) else images
-
-
-def drawn(mask: Tensor | None, images: Tensor) -> Tensor | None:
-    """None for ComfyUI's stand-in for "no mask", 64x64 pixels of 0."""
-    stand_in = mask is not None and mask.shape[-2:] == (64, 64) and images.shape[1:3] != (64, 64)
-    return None if stand_in and not bool(mask.any()) else mask  # type: ignore[union-attr]
 
 
 def words(result: KeepResult, alpha: float) -> str:

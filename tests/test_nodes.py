@@ -56,6 +56,15 @@ IDS = {
         ["detector", "image", "text", "look_for", "threshold", "text_threshold", "max_instances"],
         ["mask", "boxes", "count", "report"],
     ),
+    "EmuEditSoftMask": (
+        ["mode", "grow", "blur", "unit", "mask", "boxes", "image", "instances", "specks", "holes"]
+        + ["precise_weight", "soft_weight", "box_weight"],
+        ["mask", "precise", "soft", "box", "background", "report"],
+    ),
+    "EmuEditMaskPreview": (
+        ["image", "opacity", "tile", "mask", "precise", "soft", "box", "background"],
+        ["preview"],
+    ),
 }
 NUMBERS = {
     "seed": 3,
@@ -375,11 +384,15 @@ def test_remarks_are_written_on_the_node_and_taken_away(editor, monkeypatch):
 
 
 def test_a_blank_mask_of_the_pictures_own_size_is_meant():
-    from emu_edit.nodes.edit import is_placeholder
+    from emu_edit.nodes.inputs import drawn
 
-    blank = torch.zeros(1, 64, 64)
-    assert is_placeholder(blank, torch.zeros(1, 128, 128, 3))
-    assert not is_placeholder(blank, torch.zeros(1, 64, 64, 3))
+    blank, picture = torch.zeros(1, 64, 64), torch.zeros(1, 128, 128, 3)
+    assert drawn(blank, picture) is None and drawn(None, picture) is None
+    assert drawn(blank, torch.zeros(1, 64, 64, 3)) is blank
+    painted = blank.clone()
+    painted[0, 3, 3] = 1
+    assert drawn(painted, picture) is painted
+    assert drawn(torch.zeros(1, 128, 128), picture) is not None
 
 
 def test_a_predicted_task_is_left_out_for_an_editor_without_tasks():

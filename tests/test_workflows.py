@@ -178,7 +178,10 @@ def test_thumbnails_are_contact_sheets_of_the_previews():
     }
     shown = run_workflow(prompt)
     assert list(shown) == ["Before"] and shown["Before"].shape[-1] == 3
-    assert contact_sheet({str(i): torch.rand(1, 20, 40, 3) for i in range(5)}).size == (800, 584)
+    tiles = {str(i): torch.rand(1, 30, 40, 3) for i in range(5)}
+    assert contact_sheet(tiles).size == (800, 584)
+    # A sheet of masks gets a row to itself, in its own proportions: 784 wide, a quarter as high.
+    assert contact_sheet({"masks": torch.rand(1, 20, 80, 3), **tiles}).size == (800, 584 + 196 + 32)
 
 
 @workflows
