@@ -1,0 +1,1 @@
+"""Edit instructions from captions: an agent for each task, whatever does the writing, and checks."""
