@@ -127,7 +127,7 @@ def _text_to_image(plan: BuildPlan, world: World | None):
     path = Path(plan.model) if plan.model else bundled_editor_path().parent / "small_base"
     if not plan.model and not (world is not None and path.is_dir()):
         return None
-    backbone = load_editor(path, plan.device)
+    backbone = load_editor(path, plan.device, kind="text-to-image")
     if backbone.takes_image:
         raise EmuEditError(
             f"build: {path} is an editor, which needs a picture to start from; give a text-to-image model."

@@ -130,7 +130,7 @@ class World:
             return []
         mask = torch.from_numpy(text_mask(word, picture.shape[0]))
         left, top, right, bottom = _box(mask).tolist()
-        return [Lettering(word.word, (left, top, right, bottom), mask)]
+        return [Lettering(word.word, (left, top, right, bottom), mask, word.colour)]
 
     def inpaint(self, picture: Tensor, mask: Tensor, caption: str, seed: int) -> Tensor:
         """recipes.base.Inpainter: the scene without its word where the mask is, the picture elsewhere."""

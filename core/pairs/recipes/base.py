@@ -27,6 +27,7 @@ from ..records import Candidate, Instruction, PairJob
 TRIES = 10
 """Tries of a job by default (appendix 7.2.3: Local and Style; we take as many for all)."""
 
+BLANK = "blank"
 MASKED = ("precise", "soft", "box")
 """The masks that a candidate each is made under."""
 
@@ -37,11 +38,13 @@ class NoCandidate(EmuEditError):
 
 @dataclass(frozen=True, eq=False)
 class Lettering:
-    """Words in a picture: `text`, its `box` (left, top, right, bottom in pixels), `mask` [H,W] in 0..1."""
+    """Words in a picture: `text`, its `box` (left, top, right, bottom in pixels), `mask` [H,W] in 0..1, and
+    the name of its `colour` if the reader knows it."""
 
     text: str
     box: tuple[float, float, float, float]
     mask: Tensor
+    colour: str = ""
 
 
 class TextReader(Protocol):
@@ -74,13 +77,15 @@ class Writer(Protocol):
 class RecipeContext:
     """The models and choices of a run; what is None or missing closes the recipes that need it.
 
-    backbone: a text-to-image model. inversion_backbone: the one that Style inverts with (default: the same).
-    finder: what finds the object that words name. picture: a job's real picture [H,W,3] in 0..1, raising
-    EmuEditError when it cannot be read. reader, inpainter, writer: for Text and Background. annotators: by
-    task, for translation. tries: tries of a job for recipes that draw; steps, sampler: of generation
-    (None: the model's own). size: (height, width) in pixels of generated pictures, None: the model's own.
-    control: attention control on (off only for ablations); masks: MASKED, or "blank" alone for the ablation.
-    on_step: called now and then, may raise to interrupt.
+    backbone: a text-to-image model. finder: what finds the object that words name. picture: a job's real
+    picture [H,W,3] in 0..1, raising EmuEditError when it cannot be read. reader, inpainter, writer: of
+    lettering, for Text. painter: an inpainting model for Background (None: the backbone, under the mask).
+    annotators: by task, for translation. tries: tries of a job for recipes that draw; steps, sampler: of
+    generation (None: the model's own). size: (height, width) in pixels of generated pictures, None: the
+    model's own. control: attention control on (off only for ablations). masks: MASKED, or "blank" alone for
+    the ablation. record: keep the attention maps of the objects' nouns. inversion_calls: network calls that
+    Style's inversion may take (Plug-and-Play: 999). on_step: called after every denoising step, may raise to
+    interrupt.
     """
 
     backbone: Backbone | None = None
@@ -88,6 +93,7 @@ class RecipeContext:
     picture: Callable[[PairJob], Tensor] | None = None
     reader: TextReader | None = None
     inpainter: Inpainter | None = None
+    painter: Inpainter | None = None
     writer: Writer | None = None
     annotators: Mapping[str, Annotator] = field(default_factory=dict)
     tries: int = TRIES
@@ -96,6 +102,8 @@ class RecipeContext:
     size: tuple[int, int] | None = None
     control: bool = True
     masks: tuple[str, ...] = MASKED
+    record: bool = False
+    inversion_calls: int = 200
     mask_settings: SoftMaskSettings = field(default_factory=SoftMaskSettings)
     detect_settings: DetectSettings = field(default_factory=DetectSettings)
     on_step: Callable[[Any], Any] | None = None

@@ -8,11 +8,16 @@ from typing import Any
 
 from ...errors import EmuEditError
 from ..records import Candidate, PairJob
+from .add import add, remove
+from .background import background
 from .base import NoCandidate, RecipeContext, numbered
 from .color import color
+from .local import local, texture
 from .pointing import detect, segment
+from .style import style
 from .text import text
 from .translation import translation
+from .whole import whole
 
 Attempt = Callable[[RecipeContext, PairJob, int], list[Candidate]]
 
@@ -28,6 +33,13 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = {
+    "local": Recipe(local, ("backbone", "finder")),
+    "remove": Recipe(remove, ("backbone", "finder")),
+    "add": Recipe(add, ("backbone", "finder")),
+    "texture": Recipe(texture, ("backbone", "finder")),
+    "background": Recipe(background, ("backbone", "finder")),
+    "global": Recipe(whole, ("backbone",)),
+    "style": Recipe(style, ("backbone", "picture")),
     "text": Recipe(text, ("picture", "reader", "inpainter"), drawn=False),
     "detect": Recipe(detect, ("picture", "finder"), drawn=False),
     "segment": Recipe(segment, ("picture", "finder"), drawn=False),

@@ -27,6 +27,7 @@ COLOURS = {
     "pink": (245, 135, 185),
     "brown": (120, 75, 45),
 }
+OTHERWISE = {"violet": "purple", "golden": "yellow", "gold": "yellow", "scarlet": "red"}
 FONTS = ("regular", "bold")
 _QUOTED = re.compile(r"[\"“”]([^\"“”]+)[\"“”]|(?<!\w)['‘]([^'‘’]+)['’](?!\w)")
 
@@ -83,7 +84,7 @@ def kind_of(job: PairJob) -> tuple[str, str, str]:
     old = str(fixed.get("old", before[0] if before else ""))
     new = str(fixed.get("new", after[0] if after else ""))
     kind = "replace" if old and new else "remove" if old else "add" if new else ""
-    if not kind or (old and old == new):
+    if not kind or (old == new and not _named_colours(job)):
         raise NoCandidate(f"its instruction quotes no lettering to change ({words.instruction!r}).")
     return str(fixed.get("kind", kind)), old, new
 
@@ -107,11 +108,18 @@ def _written(
     context: RecipeContext, bare: Tensor, found: Lettering, new: str, draw: Draw, job: PairJob
 ) -> tuple[Tensor, Tensor]:
     """The bare picture with the new words in the old ones' box, and where they are."""
-    named = [name for name in COLOURS if re.search(rf"\b{name}\b", job.instruction.instruction.lower())]
-    colour = str(draw.pick("colour", named or list(COLOURS)))
+    # What the words name; else as it was, or an editor could not know; else one of all.
+    colour = str(
+        draw.pick("colour", _named_colours(job) or ([found.colour] if found.colour else list(COLOURS)))
+    )
     font = str(draw.pick("font", FONTS))
     writer = context.writer or PlainWriter()
     return writer.write(bare, found.box, new, colour, font)
+
+
+def _named_colours(job: PairJob) -> list[str]:
+    said = re.findall(r"[a-z]+", _QUOTED.sub(" ", job.instruction.instruction.lower()))
+    return [OTHERWISE.get(word, word) for word in said if OTHERWISE.get(word, word) in COLOURS]
 
 
 class PlainWriter:
