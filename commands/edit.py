@@ -124,16 +124,28 @@ def choose_task(choice: str, instruction: str, backbone: Backbone) -> tuple[Task
     )
 
 
-def open_editor(model: str | None, device: str = "auto", tokenizer: str | None = None) -> Any:
-    """The editor at `model`, or the bundled one, on `device` ("auto": CUDA, else the CPU)."""
+def usable_device(device: str) -> str:
+    """The device that `device` means ("auto": CUDA, else the CPU), or EmuEditError if nothing runs on it."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
+        torch.zeros(1, device=device).item()  # read back: the meta device makes tensors that hold nothing
+    except (RuntimeError, AssertionError, ModuleNotFoundError) as problem:
         reason = str(problem).splitlines()[0]
         raise EmuEditError(f"device {device!r} cannot be used ({reason}); choose auto or cpu.") from problem
-    return load_editor(bundled_editor_path() if model is None else model, device, tokenizer=tokenizer)
+    return device
+
+
+def open_editor(model: str | None, device: str = "auto", tokenizer: str | None = None) -> Any:
+    """The editor at `model`, or the bundled one, on `device` ("auto": CUDA, else the CPU)."""
+    where = usable_device(device)
+    if tokenizer is not None and (model is None or Path(model).is_dir()):
+        which = "the bundled editor" if model is None else f"the folder {model}"
+        raise EmuEditError(
+            f"--tokenizer {tokenizer}: {which} has a tokenizer of its own; the option is for a single "
+            ".safetensors file, so leave it out."
+        )
+    return load_editor(bundled_editor_path() if model is None else model, where, tokenizer=tokenizer)
 
 
 def edit_file(options: argparse.Namespace) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.checkpoints import bundled_editor_path
 from ..core.errors import EmuEditError
+from ..core.model_numbers import check_defaults, check_number
 from ..core.tasks import TASKS
 from ..core.weights import read_header, read_json
 
@@ -30,20 +32,27 @@ class Found:
     defaults: dict[str, Any]
 
 
-def find_editors(folders: Sequence[str] = ()) -> list[Found]:
-    """The bundled editors, those of ComfyUI's model folders (if the pack lies in one), those of `folders`."""
+def find_editors(folders: Sequence[str] = ()) -> tuple[list[Found], list[str]]:
+    """The bundled editors, those of ComfyUI's model folders (if the pack lies in one), those of `folders`;
+    and a sentence for each file or folder there that is damaged.
+    """
     for folder in folders:
         if not Path(folder).is_dir():
             raise EmuEditError(f"folder {folder!r} does not exist; give one that holds editors.")
     bundled = bundled_editor_path().parent
     places = [bundled, *_comfy_folders(), *map(Path, folders)]
     found: dict[Path, Found] = {}
+    damaged: list[str] = []
     for place in places:
         for path in _candidates(place):
-            editor = _look(path, bundled=place == bundled)
+            try:
+                editor = _look(path, bundled=place == bundled)
+            except EmuEditError as slip:
+                damaged.append(str(slip))
+                continue
             if editor is not None:
                 found.setdefault(path.resolve(), editor)
-    return list(found.values())
+    return list(found.values()), damaged
 
 
 def _comfy_folders() -> list[Path]:
@@ -59,38 +68,66 @@ def _candidates(place: Path) -> Iterator[Path]:
         yield place
         return
     if place.is_dir():
-        for entry in sorted(place.iterdir()):
+        try:
+            entries = sorted(place.iterdir())
+        except OSError as problem:
+            raise EmuEditError(f"folder {place} cannot be read ({problem}); see to its rights.") from problem
+        for entry in entries:
             if entry.suffix == ".safetensors" or (entry / "model_index.json").is_file():
                 yield entry
 
 
 def _look(path: Path, bundled: bool) -> Found | None:
-    """What a folder or file says of itself; None for what is no editor or cannot be read."""
+    """What a folder or file says of itself; None for what is no editor.
+
+    Raises EmuEditError for what cannot be read or is damaged.
+    """
     try:
-        if path.is_file():
-            shape = read_header(path)[0].get(FIRST_LAYER, (0, 0))
-            if shape[1] != EDITOR_CHANNELS:
+        if not path.is_dir():
+            shape = read_header(path)[0].get(FIRST_LAYER, ())
+            if len(shape) != 4 or shape[1] != EDITOR_CHANNELS:
                 return None
             return Found(path.stem, str(path), bundled, _megabytes([path]), (), {})
-        latent = read_json(path / "vae" / "config.json").get("latent_channels", 4)
-        if read_json(path / "unet" / "config.json").get("in_channels") != 2 * latent:
+        if not (path / "unet" / "config.json").is_file():  # a model of another family
+            return None
+        channels, latent = (
+            _whole(path / part / "config.json", key)
+            for part, key in (("unet", "in_channels"), ("vae", "latent_channels"))
+        )
+        if channels != 2 * latent:
             return None
         ours = path / "emu_edit" / "config.json"
-        config = read_json(ours) if ours.is_file() else {}
-    except EmuEditError:
-        return None
-    size = _megabytes(path.rglob("*.safetensors"))
-    names = tuple(config.get("task_names", ()))
-    return Found(config.get("name", path.name), str(path), bundled, size, names, config.get("defaults", {}))
+        config = {"name": path.name, "task_names": [], "defaults": {}}
+        config |= read_json(ours) if ours.is_file() else {}
+        name, tasks, defaults = config["name"], config["task_names"], config["defaults"]
+        named = isinstance(tasks, list) and all(isinstance(task, str) for task in tasks)
+        if not (isinstance(name, str) and named and isinstance(defaults, dict)):
+            raise EmuEditError(
+                f"{ours}: name must be a text, task_names a list of names and defaults an object; mend it."
+            )
+        check_defaults(defaults, ours)
+        size = _megabytes(path.rglob("*.safetensors"))
+        return Found(name, str(path), bundled, size, tuple(tasks), defaults)
+    except OSError as problem:
+        raise EmuEditError(f"{path} cannot be read ({problem}); see to its files and rights.") from problem
 
 
-def _megabytes(files) -> float:
+def _whole(file: Path, key: str) -> int:
+    """A number of channels in a part's configuration."""
+    value = read_json(file).get(key, 4)  # latent_channels may be left out, as diffusers does
+    check_number(value, key, file, 1, 4096, whole=True)
+    return int(value)
+
+
+def _megabytes(files: Iterable[Path]) -> float:
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
 def list_models(folders: Sequence[str], as_json: bool) -> None:
     """Print the editors found, as JSON {"models": [...]} or as lines."""
-    models = find_editors(folders)
+    models, damaged = find_editors(folders)
+    for sentence in damaged:
+        print(f"emu-edit: left out: {sentence}", file=sys.stderr)
     if as_json:
         print(json.dumps({"models": [asdict(model) for model in models]}, indent=2))
         return

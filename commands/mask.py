@@ -17,7 +17,7 @@ from ..core.masks.soft_mask import MODES, SoftMaskSettings, make_masks
 from ..core.masks.sources import Detections, DetectSettings, Segmented, text_to_mask
 from ..core.masks.targets import Targets
 from ..core.picture_files import check_apart, check_output, load_picture, save_picture
-from .edit import open_editor
+from .edit import open_editor, usable_device
 
 EDITOR = "editor"
 
@@ -50,11 +50,9 @@ def pick_kind(found: Detections, kind: str) -> torch.Tensor:
 
 def open_source(options: argparse.Namespace) -> Any:
     """What `--source` and `--segmenter` name."""
-    device = options.device
+    device = usable_device(options.device)
     if options.source in ("auto", EDITOR):
         return EditorSource(open_editor(None, device))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     detector = load_detector(_path(options.source, DETECTOR), device)
     if options.segmenter is None:
         return detector

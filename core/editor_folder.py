@@ -16,6 +16,7 @@ import torch
 
 from .diffusers_backbone import DiffusersBackbone
 from .errors import EmuEditError
+from .model_numbers import check_autoencoder, check_defaults, check_scheduler
 from .model_parts import (
     DIFFUSERS_STEM,
     EDITOR,
@@ -56,7 +57,9 @@ def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[st
     # Small files first: most mistakes show there, before anything large is read.
     configs = {part: read_config(folder / part) for part in ("unet", "vae", "text_encoder")}
     _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind)
+    check_autoencoder(configs["vae"], folder / "vae" / "config.json")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    check_scheduler(scheduler, folder / "scheduler" / "scheduler_config.json")
     tasks = _load_tasks(folder, configs["unet"])
     text_encoder = load_text_encoder(folder / "text_encoder", configs["text_encoder"], dtype)
     return {
@@ -109,6 +112,7 @@ def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
         raise EmuEditError(
             f"{file}: task_names must be a list of names and defaults an object; mend or replace it."
         )
+    check_defaults(defaults, file)
     settings = {
         "name": str(config.get("name", folder.name)),
         "predicts": config.get("predicts"),

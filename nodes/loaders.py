@@ -58,9 +58,21 @@ def editor_path(name: str) -> Path:
 
 
 def signature(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of every file that a model is read from: changes when the model does."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in MODEL_FILES)
-    return tuple((str(f.relative_to(path)), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()])
+    """Name, size and time of every file that a model is read from: changes when the model does.
+
+    What cannot be looked at, such as a link to a file that is gone, counts as -1 bytes: whether it matters
+    only loading can tell.
+    """
+    files = sorted(p for p in path.rglob("*") if p.suffix in MODEL_FILES) if path.is_dir() else [path]
+    entries = []
+    for file in files:
+        try:
+            facts = file.stat()
+            size, time = facts.st_size, facts.st_mtime_ns
+        except OSError:
+            size, time = -1, -1
+        entries.append((str(file.relative_to(path)), size, time))
+    return tuple(entries)
 
 
 class LoadEditor:
