@@ -171,7 +171,13 @@ class SequentialEditThreshold:
             batch = max(len(previous), len(edited))
             if history is None:
                 history = begin(previous.expand(batch, -1, -1, -1) if len(previous) == 1 else previous)
-            result = keep_edit(previous, edited, drawn(mask, previous), settings, history)
+            bar = host.Progress(batch)
+
+            def on_part(done: int, total: int) -> None:
+                host.stop_if_interrupted()
+                bar.show(done, total)
+
+            result = keep_edit(previous, edited, drawn(mask, previous), settings, history, on_part)
         assert result.history is not None
         return result.kept, result.mask, words(result, alpha), result.history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,10 @@ class KeepSettings:
             raise EmuEditError(f"keep: feather must be 0 to 256 pixels, got {self.feather}; 4 is usual.")
 
 
+# Pixels of a batch that are worked on together: two pictures of 2048x2048, one of 3840x2160. The steps need
+# up to some hundred bytes for each, so that memory would otherwise grow with the batch.
+AT_A_TIME = 1 << 23
+
 # What the thresholding alone did before there were other steps.
 PLAIN = KeepSettings(fit="stretch", register=False, colour="none")
 
@@ -71,6 +76,7 @@ def keep_edit(
     mask: Tensor | None = None,
     settings: KeepSettings | None = None,
     history: TurnHistory | None = None,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> KeepResult:
     """Of `edited` [b,h,w,3] take what changed against `previous` [B,H,W,3]; either batch may be 1.
 
@@ -79,6 +85,9 @@ def keep_edit(
     A step that finds nothing to do moves no bit. mask: [1|B,H,W], 1 = may change; outside it nothing does,
     and it is not measured on. Every pixel of `kept` whose mask is 0 equals the previous picture's (or, with a
     history, the first one's) bit for bit.
+
+    A large batch is worked on a few pictures at a time, so that memory beyond inputs and outputs stays that
+    of AT_A_TIME pixels; on_part is told how many pictures of how many are done, and may raise to interrupt.
     """
     settings = settings or KeepSettings()
     settings.check()
@@ -100,9 +109,47 @@ def keep_edit(
             f"keep: the history is of {len(history.first)} pictures, but {count} came in; begin a "
             "new history or wire as many pictures."
         )
-    own = tuple(edited.shape[1:3])
+    size, own = (height, width), (edited.shape[1], edited.shape[2])
+    some = max(1, AT_A_TIME // max(height * width, own[0] * own[1]))
+    pieces = [slice(first, first + some) for first in range(0, count, some)]
+    done = []
+    for piece in pieces:
+        here = None if allowed is None else allowed[piece]
+        done.append(_keep(previous[piece], edited[piece], here, settings))
+        if on_part is not None:
+            on_part(min(piece.stop, count), count)
+    kept, soft = _joined([part.kept for part in done]), _joined([part.mask for part in done])
+    report = {
+        "size": {
+            "previous": list(size),
+            "edited": list(own),
+            "fit": ", ".join(dict.fromkeys(part.way for part in done)),
+        },
+        "mode": settings.change.mode,
+        "alpha": settings.change.alpha if settings.change.alpha < float("inf") else "infinite",
+        "pictures": [entry for part in done for entry in part.pictures],
+    }
+    if history is not None:
+        kept, history = history.restore(kept, soft > 0, report)
+    return KeepResult(kept, soft, report, history, _one_registration([part.seen for part in done]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some pictures of a batch: see KeepResult. pictures: their entries in the report."""
+
+    kept: Tensor
+    mask: Tensor
+    way: str
+    seen: Registration | None
+    pictures: list[dict[str, Any]]
+
+
+def _keep(previous: Tensor, edited: Tensor, allowed: Tensor | None, settings: KeepSettings) -> _Part:
+    """The steps, for as many pictures as may be in memory at a time."""
+    size, own = previous.shape[1:3], edited.shape[1:3]
     near, way, seen, match = None, "stretch", None, None
-    if settings.register or settings.fit != "stretch" or own != (height, width):
+    if settings.register or settings.fit != "stretch" or own != size:
         edited, near, way, seen = place(
             previous, edited, settings.fit, settings.register, settings.rotation, allowed
         )
@@ -118,10 +165,20 @@ def keep_edit(
     if allowed is not None:
         soft = soft * allowed
     kept = composite(previous, edited, soft)
-    report = _report(settings, own, (height, width), way, seen, match, soft, previous, kept)
-    if history is not None:
-        kept, history = history.restore(kept, soft > 0, report)
-    return KeepResult(kept, soft, report, history, seen)
+    return _Part(kept, soft, way, seen, _entries(seen, match, soft, previous, kept))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _one_registration(parts: list[Registration | None]) -> Registration | None:
+    seen = [part for part in parts if part is not None]
+    if len(seen) < 2:
+        return seen[0] if seen else None
+    names = ("map", "x", "y", "zoom", "angle", "agreement", "found")
+    together = {name: torch.cat([getattr(part, name) for part in seen]) for name in names}
+    return Registration(**together, reasons=tuple(reason for part in seen for reason in part.reasons))
 
 
 def _batch(before: int, after: int) -> int:
@@ -132,17 +189,10 @@ def _batch(before: int, after: int) -> int:
     return max(before, after)
 
 
-def _report(
-    settings: KeepSettings,
-    own: tuple[int, ...],
-    size: tuple[int, int],
-    way: str,
-    seen: Registration | None,
-    match: ColourMatch | None,
-    mask: Tensor,
-    previous: Tensor,
-    kept: Tensor,
-) -> dict[str, Any]:
+def _entries(
+    seen: Registration | None, match: ColourMatch | None, mask: Tensor, previous: Tensor, kept: Tensor
+) -> list[dict[str, Any]]:
+    """What is to be told of each picture, JSON-safe."""
     taken = mask > 0
     difference = (kept - previous).abs().mean(dim=-1)
     inside = (difference * taken).sum((1, 2)) / taken.sum((1, 2)).clamp(min=1)
@@ -169,9 +219,4 @@ def _report(
                 "note": match.reasons[index],
             }
         pictures.append(entry)
-    return {
-        "size": {"previous": list(size), "edited": list(own), "fit": way},
-        "mode": settings.change.mode,
-        "alpha": settings.change.alpha if settings.change.alpha < float("inf") else "infinite",
-        "pictures": pictures,
-    }
+    return pictures
