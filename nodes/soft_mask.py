@@ -17,10 +17,8 @@ from .host_files import show_pictures
 from .inputs import drawn, is_stand_in, opaque
 from .widgets import choice, number, socket, whole
 
-NOT_DRAWN = (
-    "no mask came in, only the blank one of a Load Image without alpha; right-click that node, Open in "
-    "MaskEditor, paint, and save"
-)
+# For the blank mask of a Load Image without alpha.
+NOT_DRAWN = "nothing is drawn yet: right-click Load Image, Open in MaskEditor, paint, and save"
 # The preview's masks in the order of their sockets, which is the order of the sheet's columns.
 SHOWN = ("mask", "precise", "soft", "box", "background")
 
@@ -146,7 +144,7 @@ class SoftMask:
             made = make_masks(targets, settings)
             chosen = made.pick(mode, (precise_weight, soft_weight, box_weight))
             background = chosen if mode == "background" else made.pick("background")
-        host.remark([*notes, *empty_lines(made)])
+        host.remark(notes or empty_lines(made))
         report = "\n".join([*made.report, *notes])
         return chosen, made.precise, made.soft, made.box, background, report
 
