@@ -16,12 +16,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .workspace import PIECE, empty, run_all
+from ..threads import run_all
+from .workspace import PIECE, empty
 
 BITS, BYTE = 64, 8
 # Eight bools are read as one int64, whose lowest byte must be the first of them.
 SUPPORTED = sys.byteorder == "little"
 _ONES = 0x0101010101010101
+_LARGE = 1 << 21  # pixels; with less a picture is done before another thread has woken up
 
 
 class _Grey(Exception):
@@ -78,14 +80,16 @@ def pack(mask: Tensor, invert: bool = False) -> Tensor:
         for bit in range(1, BYTE):
             pixels |= source[:, bit, rows] << bit
         planes = pixels.view(torch.uint8)  # [8, rows, columns]: byte i holds the bits 8i ... 8i+7 of its word
-        target[rows] = planes[:, :, :width].permute(1, 2, 0).contiguous().view(torch.int64)[..., 0]
+        _copy_rows(
+            planes[:, :, :width].permute(1, 2, 0), target[rows].view(torch.uint8).view(-1, width, BYTE)
+        )
 
     jobs = [
         partial(piece, source, target, rows)
         for source, target in zip(grouped, words, strict=True)
         for rows in _pieces(count, lanes * BYTE, mask.device)
     ]
-    run_all(jobs, mask.device)
+    run_all(jobs, mask.device, mask[0].numel() > _LARGE)
     return words
 
 
@@ -98,12 +102,9 @@ def unpack(words: Tensor, height: int, invert: bool = False) -> Tensor:
 
     def piece(source: Tensor, target: Tensor, rows: slice) -> None:
         taken = ~source[rows] if invert else source[rows].contiguous()
-        planes = taken.view(torch.uint8).view(*taken.shape, BITS // BYTE).permute(2, 0, 1)
-        if width % BYTE:
-            padded = planes.new_zeros(*planes.shape[:2], BYTE * lanes)
-            padded[:, :, :width] = planes
-            planes = padded
-        pixels = planes.contiguous().view(torch.int64)
+        planes = torch.zeros(BYTE, len(taken), BYTE * lanes, dtype=torch.uint8, device=words.device)
+        _copy_rows(taken.view(torch.uint8).view(-1, width, BYTE), planes[:, :, :width].permute(1, 2, 0))
+        pixels = planes.view(torch.int64)
         for bit in range(BYTE):
             torch.bitwise_and(pixels >> bit, _ONES, out=target[:, bit, rows])
 
@@ -112,7 +113,7 @@ def unpack(words: Tensor, height: int, invert: bool = False) -> Tensor:
         for source, target in zip(words, grouped, strict=True)
         for rows in _pieces(count, lanes * BYTE, words.device)
     ]
-    run_all(jobs, words.device)
+    run_all(jobs, words.device, words[0].numel() * BITS > _LARGE)
     return white[:, :height, :width].contiguous()
 
 
@@ -123,12 +124,18 @@ def _piece_by_piece(source: Tensor, target: Tensor, work: Callable[[Tensor, Tens
         for one, other in zip(source, target, strict=True)
         for part, whole in zip(one.chunk(8), other.chunk(8), strict=True)
     ]
-    run_all(jobs, source.device)
+    run_all(jobs, source.device, source[0].numel() > _LARGE)
 
 
 def _in_pieces(source: Tensor, target: Tensor, work: Callable[[Tensor, Tensor], object]) -> None:
     for rows in _pieces(source.shape[0], source.shape[1], source.device):
         work(source[rows], target[rows])
+
+
+def _copy_rows(source: Tensor, target: Tensor) -> None:
+    """[N,W,8] to another order of memory, so few numbers at a time that torch does not share them out."""
+    for rows in _pieces(len(source), source[:1].numel(), source.device):
+        target[rows].copy_(source[rows])
 
 
 def _pieces(count: int, width: int, device: torch.device) -> list[slice]:
@@ -137,33 +144,57 @@ def _pieces(count: int, width: int, device: torch.device) -> list[slice]:
     return [slice(first, min(count, first + step)) for first in range(0, count, step)]
 
 
-def spread_down(words: Tensor, extent: int) -> Tensor:
-    """[..., N, W]: every white pixel whitens its column up to `extent` pixels up and down."""
-    count = words.shape[-2]
-    extent = min(extent, BITS * count - 1)
-    reach = 0
-    while reach < extent:
-        # Shifted farther, a copy would miss what the column has beyond the end that its centre fell off.
-        step = min(reach + 1, extent - reach)
-        up, rest = divmod(step, count)
-        near = count - rest  # words whose source lies before the seam
-        grown = torch.empty_like(words)
-        grown.narrow(-2, 0, rest).copy_(words.narrow(-2, 0, rest))
-        shifted = _left(words.narrow(-2, 0, near), up)
-        torch.bitwise_or(words.narrow(-2, rest, near), shifted, out=grown.narrow(-2, rest, near))
-        grown.narrow(-2, 0, near).bitwise_or_(_right(words.narrow(-2, rest, near), up))
-        if rest and up + 1 < BITS:
-            grown.narrow(-2, 0, rest).bitwise_or_(_left(words.narrow(-2, near, rest), up + 1))
-            grown.narrow(-2, near, rest).bitwise_or_(_right(words.narrow(-2, 0, rest), up + 1))
-        words = grown
-        reach += step
-    return words
+class Rows:
+    """Words [N,W] of one plane, read some pixels further up or down, alone or as runs of several rows.
 
+    In a plane shifted by whole multiples of N rows each word is its own, shifted by as many bits; these are
+    kept, since the shifts wanted grow from call to call.
+    """
 
-def _left(words: Tensor, by: int) -> Tensor:
-    return words << by if by else words
+    def __init__(self, words: Tensor):
+        self._runs: dict[tuple[bool, int], Tensor] = {(True, 1): words, (False, 1): words}
+        self._shifted: dict[tuple[bool, int, int], Tensor] = {}
 
+    def whiten(self, into: Tensor, first: int, length: int, columns: slice) -> None:
+        """Each pixel of `into` [N,w] that has a white one `first` ... `first` + `length` - 1 rows below it.
 
-def _right(words: Tensor, by: int) -> Tensor:
-    """Shift right and fill with zeros; torch's own shift repeats the sign bit."""
-    return (words >> by) & ((1 << (BITS - by)) - 1) if by else words
+        The rows must not lie on both sides of it, and `length` must be a power of two. columns: w of the W.
+        """
+        below = first >= 0
+        self._merge(into, below, length, first if below else -(first + length - 1), columns)
+
+    def _merge(self, into: Tensor, below: bool, length: int, offset: int, columns: slice) -> None:
+        count = len(into)
+        whole, rest = divmod(offset, count)
+        near = self._get(below, length, whole)[:, columns]
+        if below:
+            into[: count - rest].bitwise_or_(near[rest:])
+        else:
+            into[rest:].bitwise_or_(near[: count - rest])
+        if rest:
+            far = self._get(below, length, whole + 1)[:, columns]
+            if below:
+                into[count - rest :].bitwise_or_(far[:rest])
+            else:
+                into[:rest].bitwise_or_(far[count - rest :])
+
+    def _get(self, below: bool, length: int, whole: int) -> Tensor:
+        """Runs of `length` rows, shifted by `whole` bits."""
+        if (below, length) not in self._runs:
+            half = self._get(below, length // 2, 0)
+            self._runs[below, length] = half.clone()
+            self._merge(self._runs[below, length], below, length // 2, length // 2, slice(None))
+        runs = self._runs[below, length]
+        if whole == 0:
+            return runs
+        if (below, length, whole) not in self._shifted:
+            for old in [key for key in self._shifted if key[:2] == (below, length) and key[2] < whole - 1]:
+                del self._shifted[old]
+            if whole >= BITS:
+                shifted = torch.zeros_like(runs)
+            elif below:  # fill with zeros; torch's own shift to the right repeats the sign bit
+                shifted = (runs >> whole).bitwise_and_((1 << (BITS - whole)) - 1)
+            else:
+                shifted = runs << whole
+            self._shifted[below, length, whole] = shifted
+        return self._shifted[below, length, whole]

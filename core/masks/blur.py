@@ -1,41 +1,42 @@
 """Gaussian blur for any sigma at a cost that does not grow with it, borders as in scipy.ndimage.
 
-Along each axis the blur is a product with a banded matrix, taken a block of rows at a time. The picture is
-mirrored at its borders with the edge pixel repeated (d c b a | a b c d | d c b a), which is folded into the
-matrix. From sigma 16 px on, the picture is first averaged over cells of s x s pixels, s the largest power of
-two
-that is no more than sigma/8, and the result interpolated linearly from the cells' centres; the variance that
-both add is taken off the Gaussian's. Measured error against scipy.ndimage.gaussian_filter in double
-precision: below 1/512 of the value range everywhere (tests/test_masks.py), rounding alone below sigma 16.
+Each axis is a product with a banded matrix, a tile of pixels at a time, in pieces of rows that stay in the
+processor's cache. From sigma 4 px on, the blurred picture is computed only at nodes s px apart, s the largest
+power of two that is no more than sigma/2, and drawn from them as a uniform cubic B-spline. The spline is
+itself nearly a Gaussian, of variance s*s/3 (Unser, Aldroubi and Eden 1993, "B-spline signal processing"),
+which is taken off the Gaussian's before. Error against scipy.ndimage.gaussian_filter in double precision:
+below 1/512 of the value range (tests/test_masks.py), rounding alone below sigma 4.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import EmuEditError
-from .workspace import PIECE, empty, run_all
+from ..threads import run_all
+from .workspace import empty
 
 TRUNCATE = 4.0  # the Gaussian is cut off at so many sigmas, as scipy's is
 # Beyond twice an axis' length every wave of a mirrored picture is gone (the slowest keeps 3e-9 of its
-# height).
+# height), so that a wider Gaussian gives the same.
 _FLAT = 2.0
+_SPLINE_FROM = 2.0  # least sigma in units of the nodes' distance
+_TILE = 16  # nodes at a time where the picture is blurred
+_ROWS = 64  # rows of a piece
 
 
 def gaussian_blur(planes: Tensor, sigma: float, clamp: bool = False) -> Tensor:
     """Blur [..., H, W] of bool or floats by `sigma` px (0 = untouched) -> floats of the same shape.
 
-    Equals scipy.ndimage.gaussian_filter(mode="reflect", truncate=4) along the last two axes within
-    1/512 of the
-    value range. The result has the input's type, float32 for bools; the arithmetic is in float32 at least.
-    clamp: cut off what rounding adds to a range of 0..1.
+    Equals scipy.ndimage.gaussian_filter(mode="reflect", truncate=4) along the last two axes within 1/512 of
+    the value range. The result has the input's type, float32 for bools; the arithmetic is in float32 at
+    least. clamp: cut off what rounding adds to a range of 0..1.
     """
     if not (math.isfinite(sigma) and sigma >= 0):
         raise EmuEditError(f"mask: sigma must be 0 or more pixels, got {sigma}; 0 leaves it sharp.")
@@ -48,149 +49,140 @@ def gaussian_blur(planes: Tensor, sigma: float, clamp: bool = False) -> Tensor:
     # Less than one pixel beyond the middle one: scipy's kernel is that pixel alone.
     if planes.numel() == 0 or int(TRUNCATE * sigma + 0.5) == 0:
         return planes.to(out, copy=True)
-    working = torch.float64 if out == torch.float64 else torch.float32
-    height, width = planes.shape[-2:]
-    flat = planes.detach().reshape(-1, height, width)
-    step = 1
-    while step * 16 <= sigma:
-        step *= 2
-    plain = flat.view(torch.uint8) if flat.dtype == torch.bool else flat  # torch converts bytes far faster
-    cells = plain.to(working) if step == 1 else _cell_means(plain, step, working)
-    down = _matrix(step, height, sigma, cells)
-    across = down if width == height else _matrix(step, width, sigma, cells)
-    nodes = _along_rows(_along_columns(cells, down), across)
-    if clamp:
-        nodes.clamp_(0.0, 1.0)
-    result = nodes if step == 1 else _interpolate(nodes, step, height, width)
-    return result.to(out).reshape(planes.shape)
+    flat = planes.detach().reshape(-1, *planes.shape[-2:])
+    source = flat.view(torch.uint8) if flat.dtype == torch.bool else flat  # torch converts bytes far faster
+    result = empty(source.shape, out, source.device)
+    working = torch.promote_types(out, torch.float32)
+    down, across = (_plan(length, float(sigma), working, source.device) for length in source.shape[1:])
+    _blur(source, result, down, across, clamp)
+    return result.reshape(planes.shape)
 
 
-def _along_columns(planes: Tensor, matrix: list[Block]) -> Tensor:
-    """[B,cells,W] -> [B,nodes,W]."""
-    result = empty((planes.shape[0], matrix[-1].last, planes.shape[2]), planes.dtype, planes.device)
-    for plane, target in zip(planes, result, strict=True):
-        for block in matrix:
-            torch.mm(block.weights, plane[block.low : block.high], out=target[block.first : block.last])
-    return result
+def _blur(source: Tensor, result: Tensor, down: _Axis, across: _Axis, clamp: bool) -> None:
+    """Planes [B,H,W] into `result` of the same shape: rows, columns, then the pixels between the nodes."""
+    device, working = source.device, down.weights.dtype
+    halves = empty((len(source), down.padded, across.nodes), working, device)
+    nodes = empty((len(source), down.nodes, across.nodes), working, device)
+    size = _ROWS if device.type == "cpu" else max(down.padded, across.nodes)
+    at_once = max(1, size // down.block) * down.block
+
+    def share(work: Callable[..., None], length: int, size: int, *tensors: Tensor) -> None:
+        cuts = [slice(first, min(length, first + size)) for first in range(0, length, size)]
+        run_all([partial(work, *each, cut) for each in zip(*tensors, strict=True) for cut in cuts], device)
+
+    share(partial(_across, down, across), down.length, size, source, halves)
+    share(partial(_above_and_below, down), across.nodes, size, halves)
+    share(partial(_down, down), down.nodes, _TILE, halves, nodes)
+    share(partial(_draw, down, across, clamp), down.length, at_once, nodes, result)
 
 
-def _along_rows(planes: Tensor, matrix: list[Block]) -> Tensor:
-    """[B,H,cells] -> [B,H,nodes]."""
-    result = empty((*planes.shape[:2], matrix[-1].last), planes.dtype, planes.device)
-    for plane, target in zip(planes, result, strict=True):
-        for block in matrix:
-            target[:, block.first : block.last] = plane[:, block.low : block.high] @ block.weights.T
-    return result
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """One axis of `length` pixels and its nodes, `step` pixels apart, the first one step before pixel 0.
 
-
-def _node_count(step: int, length: int) -> int:
-    """Where the last cell is cut short, its pixels may lie beyond the centre of a whole one: one node
-    more.
+    before: mirrored pixels in front of pixel 0, padded: length
+    of the axis with all that is mirrored. weights [seen, _TILE]: from pixels to the nodes of a tile. spline
+    [count + 3, block]: from `count` + 3 nodes to the pixels of a block; None where pixels are the nodes.
     """
-    return -(-length // step) + (length % step > 0)
 
-
-class Block(NamedTuple):
-    """Rows first ... last-1 of a banded matrix, which are zero but for the columns low ... high-1."""
-
-    first: int
-    last: int
-    low: int
-    high: int
+    length: int
+    step: int
+    nodes: int
+    before: int
+    padded: int
     weights: Tensor
+    block: int
+    spline: Tensor | None
 
 
-def _matrix(step: int, length: int, sigma: float, like: Tensor) -> list[Block]:
-    """The blur along one axis: from the cells' means to the values at the nodes.
-
-    Cell c holds the mean of the pixels step*c ... step*c + step-1 that exist; node j is the blurred value
-    at the centre of a whole cell, step*(j + 1/2). Pixel i covers i ... i+1.
-    """
-    reach = float(int(TRUNCATE * sigma + 0.5)) if step == 1 else TRUNCATE * sigma
-    # Averaging over `step` pixels and linear interpolation between cells (mean over its phases).
-    added = (step * step - 1) / 12 + (step * step / 6 + 1 / 12 if step > 1 else 0)
-    variance = sigma * sigma - added
-    cells, nodes = -(-length // step), _node_count(step, length)
-    starts = torch.arange(cells, dtype=torch.float64, device=like.device) * step
-    ends = (starts + step).clamp(max=length)
-    centres, sizes = (starts + ends) / 2, ends - starts
-    if sigma >= _FLAT * length:
-        return [Block(0, nodes, 0, cells, (sizes / length).to(like.dtype).repeat(nodes, 1))]
-    size = max(64 if nodes > 1024 else 128, 2 * math.ceil(reach / step))
-    blocks = []
-    for first in range(0, nodes, size):
-        last = min(nodes, first + size)
-        low = min(max(0, math.floor(first - reach / step)), cells - 1)
-        high = max(min(cells, math.ceil(last + reach / step) + 1), low + 1)
-        # A mirrored cell within reach belongs to a cell that is nearer, so the range above holds all of them.
-        at = (torch.arange(first, last, dtype=torch.float64, device=like.device)[:, None] + 0.5) * step
-        weights = torch.zeros(last - first, high - low, dtype=torch.float64, device=like.device)
-        near, far = (first + 0.5) * step - reach, (last - 0.5) * step + reach
-        for fold in range(math.floor(near / (2 * length)) - 1, math.ceil(far / (2 * length)) + 2):
-            for side in (1, -1):
-                edges = sorted((2 * length * fold, 2 * length * fold + side * length))
-                if edges[1] < near or edges[0] > far:
-                    continue
-                distance = at - (2 * length * fold + side * centres[low:high])
-                bell = torch.exp(distance.square() * (-0.5 / variance))
-                weights += torch.where(distance.abs() <= reach, bell, 0.0)
-        weights *= sizes[low:high]
-        weights /= weights.sum(dim=1, keepdim=True)
-        blocks.append(Block(first, last, low, high, weights.to(like.dtype)))
-    return blocks
+@lru_cache(maxsize=32)
+def _plan(length: int, sigma: float, dtype: torch.dtype, device: torch.device) -> _Axis:
+    sigma = min(sigma, _FLAT * length)
+    step = 1
+    while 2 * step * _SPLINE_FROM <= sigma:
+        step *= 2
+    rest = math.sqrt(sigma * sigma - (step * step / 3 if step > 1 else 0))
+    reach = int(TRUNCATE * rest + 0.5)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    bell = torch.exp(-0.5 * (offsets / rest) ** 2)
+    weights = torch.zeros(len(bell) + (_TILE - 1) * step, _TILE, dtype=torch.float64)
+    for node in range(_TILE):
+        weights[node * step : node * step + len(bell), node] = bell / bell.sum()
+    count = max(4, 128 // step) if step > 4 else 16
+    nodes = length if step == 1 else -(-length // step) + 3
+    before = reach if step == 1 else reach + step
+    padded = (-(-nodes // _TILE) * _TILE - 1) * step + 2 * reach + 1
+    spline = None if step == 1 else _spline(step, count).to(device, dtype)
+    return _Axis(length, step, nodes, before, padded, weights.to(device, dtype), count * step, spline)
 
 
-def _cell_means(planes: Tensor, step: int, dtype: torch.dtype) -> Tensor:
-    """[B,H,W] -> [B,ceil(H/step),ceil(W/step)]: means of the pixels that exist in each cell."""
-    batch, height, width = planes.shape
-    tall = torch.empty(batch, -(-height // step), width, dtype=dtype, device=planes.device)
-
-    def rows(source: Tensor, target: Tensor, piece: slice) -> None:
-        result = target[piece].zero_()
-        for offset in range(step):
-            part = source[offset::step][piece].to(dtype)
-            result[: part.shape[0]] += part
-
-    _in_pieces(planes, tall, rows)
-    wide = tall.new_zeros(batch, tall.shape[1], -(-width // step))
-    for offset in range(step):
-        part = tall[:, :, offset::step]
-        wide[:, :, : part.shape[2]] += part
-    wide /= step * step
-    wide[:, -1] *= step / ((height - 1) % step + 1)
-    wide[:, :, -1] *= step / ((width - 1) % step + 1)
-    return wide
+def _spline(step: int, count: int) -> Tensor:
+    """[count + 3, count * step]: the uniform cubic B-spline's weights; the first pixel lies on node 1."""
+    t = torch.arange(step, dtype=torch.float64) / step
+    parts = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    matrix = torch.zeros(count + 3, count * step, dtype=torch.float64)
+    for node in range(count):
+        for tap, part in enumerate(parts):
+            matrix[node + tap, node * step : (node + 1) * step] = part / 6
+    return matrix
 
 
-def _interpolate(nodes: Tensor, step: int, height: int, width: int) -> Tensor:
-    """[B,nodes,nodes] -> [B,H,W]; above and left of the first node its value, likewise beyond the last."""
-    wide = F.interpolate(nodes[:, None], scale_factor=(1.0, float(step)), mode="bilinear")[:, 0, :, :width]
-    above = torch.cat((wide[:, :1], wide, wide[:, -1:]), dim=1)
-    result = empty((nodes.shape[0], height, width), nodes.dtype, nodes.device)
-
-    def rows(source: Tensor, target: Tensor, piece: slice) -> None:
-        for offset in range(step):
-            place = (offset + 0.5) / step + 0.5  # between the node above (0), this one (1) and the next (2)
-            part = target[offset::step][piece]
-            first = piece.start + int(place)
-            upper, lower = (source[i : i + part.shape[0]] for i in (first, first + 1))
-            torch.lerp(upper, lower, place % 1.0, out=part)
-
-    _in_pieces(above, result, rows, -(-height // step))
-    return result
+def _mirror(planes: Tensor, axis: _Axis, dim: int) -> None:
+    """Fill what lies around the axis' own pixels: d c b a | a b c d | d c b a, as often as it takes."""
+    start, length = axis.before, axis.length
+    end, after = start + length, axis.padded - start - length
+    if max(start, after) <= length:
+        for first, size, origin in ((0, start, start), (end, after, end - after)):
+            planes.narrow(dim, first, size).copy_(planes.narrow(dim, origin, size).flip(dim))
+        return
+    index = torch.arange(-start, length + after, device=planes.device) % (2 * length)
+    index = torch.where(index < length, index, 2 * length - 1 - index) + start
+    for first, last in ((0, start), (end, axis.padded)):
+        planes.narrow(dim, first, last - first).copy_(planes.index_select(dim, index[first:last]))
 
 
-def _in_pieces(
-    source: Tensor, target: Tensor, work: Callable[[Tensor, Tensor, slice], None], count: int | None = None
-) -> None:
-    """Call work(source plane, target plane, rows) for small pieces of `count` rows (the target's own)."""
-    width = target.shape[2]
-    count = target.shape[1] if count is None else count
-    step = max(1, PIECE // width) if target.device.type == "cpu" else count
-    pieces = [slice(first, min(count, first + step)) for first in range(0, count, step)]
-    jobs = [
-        partial(work, one, other, piece)
-        for one, other in zip(source, target, strict=True)
-        for piece in pieces
-    ]
-    run_all(jobs, target.device)
+def _above_and_below(down: _Axis, halves: Tensor, columns: slice) -> None:
+    _mirror(halves[:, columns], down, 0)
+
+
+def _across(down: _Axis, across: _Axis, source: Tensor, halves: Tensor, rows: slice) -> None:
+    """Blur some rows of one plane along themselves: `halves` [down.padded, across.nodes] are written."""
+    padded = halves.new_empty(rows.stop - rows.start, across.padded)
+    padded[:, across.before : across.before + across.length] = source[rows]
+    _mirror(padded, across, 1)
+    tiles, seen = -(-across.nodes // _TILE), len(across.weights)
+    windows = padded.as_strided(
+        (tiles, len(padded), seen), (_TILE * across.step, across.padded, 1)
+    )  # overlap, without a copy
+    made = torch.bmm(windows, across.weights.expand(tiles, -1, -1))
+    target = halves[down.before + rows.start : down.before + rows.stop]
+    target.copy_(made.movedim(0, 1).reshape(len(padded), -1)[:, : across.nodes])
+
+
+def _down(down: _Axis, halves: Tensor, nodes: Tensor, tile: slice) -> None:
+    """Blur along the columns, for a tile of nodes."""
+    seen = halves[tile.start * down.step :][: len(down.weights)]
+    torch.mm(down.weights.T[: tile.stop - tile.start], seen, out=nodes[tile])
+
+
+def _draw(down: _Axis, across: _Axis, clamp: bool, nodes: Tensor, result: Tensor, rows: slice) -> None:
+    """Draw some rows of one plane from its nodes, a block at a time."""
+    for first in range(rows.start, rows.stop, down.block):
+        target = result[first : min(first + down.block, rows.stop)]
+        if down.spline is None:
+            lines = nodes[first : first + len(target)]
+        else:
+            seen = nodes[first // down.step :][: len(down.spline)]
+            lines = torch.mm(down.spline[: len(seen), : len(target)].T, seen)
+        drawn = target if target.dtype == lines.dtype else lines.new_empty(target.shape)
+        if across.spline is None:
+            drawn.copy_(lines)
+        else:
+            for left in range(0, across.length, across.block):
+                part = drawn[:, left : left + across.block]
+                seen = lines[:, left // across.step :][:, : len(across.spline)]
+                torch.mm(seen, across.spline[: seen.shape[1], : part.shape[1]], out=part)
+        if clamp:
+            drawn.clamp_(0.0, 1.0)
+        if drawn is not target:
+            target.copy_(drawn)

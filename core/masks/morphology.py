@@ -30,12 +30,14 @@ import torch
 from torch import Tensor
 
 from ..errors import EmuEditError
+from ..threads import run_all
 from . import bits
-from .workspace import PIECE, empty, run_all
+from .workspace import empty
 
 # Grey values handled at a time: small enough for a processor's cache, large enough to keep a graphics card
 # busy.
 _CHUNK_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 24
+_WORDS = 1 << 17  # words of 64 pixels handled at a time on the host
 
 
 def disc(radius: float, rows: int | None = None) -> tuple[int, ...]:
@@ -135,28 +137,64 @@ def _black_and_white(planes: Tensor, steps: list[tuple[int, int]], shrink: bool)
     if white.dtype != torch.bool:
         return None
     words = bits.pack(white, invert=shrink)  # to shrink the white is to grow the black
-    count, width = words.shape[1:]
-    halo = steps[0][0]
-    columns = max(PIECE // count - 2 * halo, 2 * halo, 1) if on_host else width
     result = torch.empty_like(words)
-
-    def band(source: Tensor, target: Tensor, first: int) -> None:
-        low, high = max(0, first - halo), min(width, first + columns + halo)
-        grown = _union(source[:, low:high], steps, _across_bits, bits.spread_down, torch.bitwise_or)
-        target[:, first : first + columns] = grown[:, first - low : first - low + columns]
-
+    width, halo = words.shape[2], steps[0][0]
+    columns = width
+    if on_host and words[0].numel() > _WORDS // 2:
+        parts = -(-width // max(_WORDS // words.shape[1] - 2 * halo, halo, 1))
+        columns = -(-width // (parts + parts % 2))  # an even number of parts, of the same size
+    cuts = [slice(first, min(width, first + columns)) for first in range(0, width, columns)]
     jobs = [
-        partial(band, source, target, first)
+        partial(_grow_words, source, target, cut, steps)
         for source, target in zip(words, result, strict=True)
-        for first in range(0, width, columns)
+        for cut in cuts
     ]
     run_all(jobs, planes.device)
     grown = bits.unpack(result, planes.shape[1], invert=shrink)
     return grown if planes.dtype == torch.bool else bits.as_floats(grown, planes.dtype)
 
 
-def _across_bits(words: Tensor, extent: int) -> Tensor:
-    return _spread(words, extent, -1, torch.bitwise_or)
+def _grow_words(words: Tensor, target: Tensor, columns: slice, steps: list[tuple[int, int]]) -> None:
+    """Some columns of one plane [N,W].
+
+    Of V_h only the rows that the rectangle before did not have are joined in: the others are in already, and
+    further along their row than this rectangle asks for.
+    """
+    count, width = words.shape
+    halo = steps[0][0]
+    low, high = max(0, columns.start - halo), min(width, columns.stop + halo)
+    source = words.new_zeros(count, columns.stop - columns.start + 2 * halo)
+    left = low - (columns.start - halo)
+    source[:, left : left + high - low] = words[:, low:high]
+    rows, grown, spare = bits.Rows(source), source.clone(), torch.empty_like(source)
+    first, size = 0, source.shape[1]  # `grown` begins with `size` columns of the source, from `first` on
+    known = 0
+    for (half, tall), (following, _) in zip(steps, [*steps[1:], (0, 0)], strict=True):
+        here = slice(first, first + size)
+        for start, length in _runs(known + 1, tall):
+            rows.whiten(grown[:, :size], start, length, here)
+            rows.whiten(grown[:, :size], -(start + length - 1), length, here)
+        known, extent, run = tall, half - following, 1
+        while run <= 2 * extent:
+            step = min(run, 2 * extent + 1 - run)
+            size, run = size - step, run + step
+            torch.bitwise_or(grown[:, :size], grown[:, step : step + size], out=spare[:, :size])
+            grown, spare = spare, grown
+        first += extent
+    target[:, columns] = grown[:, :size]
+
+
+def _runs(first: int, last: int) -> list[tuple[int, int]]:
+    """Runs (start, length) that cover `first` ... `last`, as long as a power of two; they may begin earlier,
+    from 0 on.
+    """
+    count = last - first + 1
+    if count < 1:
+        return []
+    length = 1 << (count - 1).bit_length()
+    if length <= last + 1:
+        return [(last - length + 1, length)]
+    return [(last - length // 2 + 1, length // 2), (first, length // 2)]
 
 
 def _grey(planes: Tensor, steps: list[tuple[int, int]], join: Callable[..., Tensor]) -> Tensor:

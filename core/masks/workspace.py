@@ -1,9 +1,8 @@
-"""Large buffers and threads for work that is cut into pieces of the cache's size."""
+"""Large buffers, and the size of the pieces that work on them is cut into."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,15 +26,3 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     if device.type == "cpu" and dtype in _NUMPY and size.numel() >= _LARGE:
         return torch.from_numpy(np.empty(size, _NUMPY[dtype]))
     return torch.empty(size, dtype=dtype, device=device)
-
-
-def run_all(jobs: Sequence[Callable[[], None]], device: torch.device) -> None:
-    """Run independent jobs, on the host in as many threads as torch would use."""
-    workers = min(len(jobs), torch.get_num_threads()) if device.type == "cpu" else 1
-    if workers < 2:
-        for job in jobs:
-            job()
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
