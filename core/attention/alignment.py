@@ -143,10 +143,10 @@ def refine(source: TextContext, target: TextContext, row: int) -> tuple[Tensor, 
 
 def replace(source: TextContext, target: TextContext, row: int) -> Tensor:
     """`replacement_table` of caption `row` of two batches of equal token length."""
-    places = [
+    old, new = (
         [word_tokens(text, row, index) for index in range(len(text.words[row]))] for text in (source, target)
-    ]
-    return replacement_table(source.words[row], target.words[row], *places, source.hidden.shape[1])
+    )
+    return replacement_table(source.words[row], target.words[row], old, new, source.hidden.shape[1])
 
 
 def equalizer(text: TextContext, row: int, scales: Mapping[str, float]) -> Tensor:
