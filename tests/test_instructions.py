@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -356,3 +357,32 @@ def test_settings_are_checked():
     for wrong in ({"tries": 0}, {"workers": 0}, {"wait": -1.0}):
         with pytest.raises(EmuEditError, match="instructions: "):
             WriteSettings(**wrong)
+
+
+def test_waiting_can_be_interrupted():
+    gate = threading.Event()
+
+    class Slow:
+        name, writes_objects = "slow", False
+
+        def answer(self, request):
+            gate.wait(20)
+            return Answer(json.dumps(GOOD))
+
+    class Stop(Exception):
+        pass
+
+    calls: list[int] = []
+
+    def poll():
+        calls.append(1)
+        if len(calls) == 3:
+            raise Stop
+
+    stream = Writer(Slow(), poll=poll).stream([Order(CAPTION, "local", 1)] * 2)
+    with pytest.raises(Stop):
+        next(stream)
+    gate.set()
+    assert len(calls) == 3
+    made = list(Writer(Script(), poll=lambda: None).stream([Order(CAPTION, "local", 1)]))
+    assert isinstance(made[0], Instruction)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -24,6 +24,7 @@ from .rules import checked, read_object
 from .usage import Usage
 
 STAGE = "instruction"
+POLL = 0.1  # seconds
 Written = Instruction | Dropped
 
 
@@ -34,6 +35,12 @@ class Order:
     caption: str
     task: str
     seed: int
+
+
+Result = tuple[
+    Written, bool, str
+]  # what came of an order, whether the backend is away, the kind for the counts
+Waiting = tuple[Order, Future[Result]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,11 @@ def orders(captions: Sequence[str], tasks: Sequence[str], count: int, seed: int)
 
 
 class Writer:
-    """Asks a backend, checks, reduces possessives, counts. `sleep` is called with seconds and may raise to
-    interrupt."""
+    """Asks a backend, checks, reduces possessives, counts.
+
+    sleep: called with seconds, where the orders are written. poll: called several times a second from the
+    thread that reads `stream` while an answer is awaited; may raise to interrupt.
+    """
 
     def __init__(
         self,
@@ -90,9 +100,10 @@ class Writer:
         settings: WriteSettings | None = None,
         usage: Usage | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        poll: Callable[[], None] | None = None,
     ):
         self.backend, self.settings, self.usage = backend, settings or WriteSettings(), usage or Usage()
-        self.sleep = sleep
+        self.sleep, self.poll = sleep, poll
         self._lock = Lock()
 
     def write(self, caption: str, task: str, seed: int) -> Written:
@@ -122,26 +133,32 @@ class Writer:
                     "see to it and start again."
                 )
 
-    def _each(self, todo: Iterable[Order]) -> Iterator[tuple[Order, tuple[Written, bool, str]]]:
+    def _each(self, todo: Iterable[Order]) -> Iterator[tuple[Order, Result]]:
         """Orders with their results, in order, `workers` under way at once."""
-        if self.settings.workers == 1:
+        if self.settings.workers == 1 and self.poll is None:
             yield from ((order, self._written(order)) for order in todo)
             return
         pool = ThreadPoolExecutor(self.settings.workers)
-        under_way: deque[tuple[Order, Future[tuple[Written, bool, str]]]] = deque()
+        under_way: deque[Waiting] = deque()
         try:
             for order in todo:
                 under_way.append((order, pool.submit(self._written, order)))
                 if len(under_way) >= 2 * self.settings.workers:
-                    first, future = under_way.popleft()
-                    yield first, future.result()
+                    yield self._next(under_way)
             while under_way:
-                first, future = under_way.popleft()
-                yield first, future.result()
+                yield self._next(under_way)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _written(self, order: Order) -> tuple[Written, bool, str]:
+    def _next(self, under_way: deque[Waiting]) -> tuple[Order, Result]:
+        """The oldest order's result; poll is called while it is awaited."""
+        order, future = under_way.popleft()
+        while self.poll is not None and not future.done():
+            self.poll()
+            wait([future], POLL)
+        return order, future.result()
+
+    def _written(self, order: Order) -> Result:
         """The result, whether the backend seemed away at last, and the kind of result for the counts."""
         reasons: list[str] = []
         detail: dict[str, str] = {}
