@@ -341,22 +341,29 @@ def command(folder, *more):
 
 @pytest.mark.skipif("EMU_EDIT_SLOW" not in os.environ, reason="takes minutes; set EMU_EDIT_SLOW=1")
 def test_fifty_real_kills(tmp_path):
-    count, kills, chance = ("--count", "600"), 0, random.Random(1)
+    """Each run is killed at a random moment after it has written at least one file more."""
+    folder, kills, chance = tmp_path / "killed", 0, random.Random(1)
+    count = ("--count", "500")
+    while kills < 50:
+        run, before, more = subprocess.Popen(command(folder, *count)), newest(folder), chance.randint(1, 4)
+        while more and run.poll() is None:
+            time.sleep(0.002)
+            if newest(folder) != before:
+                before, more = newest(folder), more - 1
+        time.sleep(0.2 * chance.random())
+        assert run.poll() is None, f"it ended after {kills} kills"
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        kills += 1
+    subprocess.run(command(folder, *count), check=True)
     subprocess.run(command(tmp_path / "whole", *count), check=True)
-    deadline = 2.0
-    while True:
-        run = subprocess.Popen(command(tmp_path / "killed", *count))
-        if kills < 50:
-            time.sleep(deadline * (0.6 + 0.8 * chance.random()))
-        if kills < 50 and run.poll() is None:
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-            kills += 1
-            continue
-        assert run.wait() == 0
-        break
-    assert kills == 50
-    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    assert tree(folder) == tree(tmp_path / "whole")
+
+
+def newest(folder):
+    """The number and last change of what is in a folder, for telling whether anything was written."""
+    places = (folder, folder / "work", folder / "shards", folder / "records")
+    return [place.stat().st_mtime_ns for place in places if place.is_dir()]
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):

@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from ...core.pairs.filters.judge import judge_all
-from ...core.pairs.filters.standard import NAMES, standard_filters
+from ...core.pairs.filters.standard import NAMES, Thresholds, standard_filters
 from ...core.pairs.recipes.base import RecipeContext
 from ...core.predictor import bundled_predictor
 from .plan import BuildPlan
 from .stages import Judge
+
+SURE = 0.8
+"""How sure the task predictor must be to file a pair under another task than it was made for."""
 
 
 def judge_of(plan: BuildPlan, context: RecipeContext) -> Judge:
@@ -27,6 +30,7 @@ def judge_of(plan: BuildPlan, context: RecipeContext) -> Judge:
 
         depth = load_depth(plan.depth, plan.device)
     filters = standard_filters(
+        Thresholds(task=SURE),
         predictor=bundled_predictor(),
         scorer=scorer,
         depth=depth,

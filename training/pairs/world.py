@@ -1,8 +1,8 @@
 """The procedural world as a source of jobs and as the models that recipes ask for: exact ones.
 
 A picture that the world has drawn is known by its bytes, so that detector, reader, inpainter and annotators
-answer from the scene itself. Other pictures (a text-to-image model's) go to `parse`, a scene parser, if there
-is one.
+answer from the scene itself. Other pictures (a text-to-image model's) are read by `parse`, the world's scene
+parser unless another is given.
 """
 
 from __future__ import annotations
@@ -25,11 +25,19 @@ from ..small import maps
 from ..small.edits import Example, make_example
 from ..small.finishes import as_bytes
 from ..small.lettering import draw_text, text_mask
+from ..small.parser import read_scene
 from ..small.render import render
 from ..small.scene import RGB, Obj, Scene, Text, describe, phrase
 from ..small.wording import NAMES
 
 Parser = Callable[[Tensor], Scene | None]
+
+
+def read(picture: Tensor) -> Scene | None:
+    """The scene that a picture [S,S,3] in 0..1 shows, as far as the parser makes it out."""
+    return read_scene(as_bytes(picture.numpy()))
+
+
 KEPT = 64  # scenes remembered; a job looks at a handful
 MADE_FROM = "scene"
 
@@ -39,7 +47,7 @@ class World:
 
     name = "the world's own scenes"
 
-    def __init__(self, size: int = 128, split: str = "train", parse: Parser | None = None) -> None:
+    def __init__(self, size: int = 128, split: str = "train", parse: Parser = read) -> None:
         self.size, self.split, self.parse = size, split, parse
         self._scenes: OrderedDict[str, Scene] = OrderedDict()
 
@@ -93,10 +101,11 @@ class World:
     def scene(self, picture: Tensor) -> Scene:
         """What a picture shows; NoCandidate when nobody can tell."""
         found = self._scenes.get(_print(picture))
-        if found is None and self.parse is not None:
-            found = self.parse(picture)
         if found is None:
-            raise NoCandidate("no scene could be made out in the picture.")
+            found = self.parse(picture)
+            if found is None:
+                raise NoCandidate("no scene could be made out in the picture.")
+            self.remember(picture, found)
         return found
 
     def detect(

@@ -1,0 +1,216 @@
+"""A report on a folder of pairs, as one HTML file that needs nothing beside it.
+
+    python -m emu_edit.training.report DIR [--out DIR/report.html] [--samples 12]
+
+For every task how many jobs came to pairs and what dropped the others, a contact sheet of pairs (before,
+after, the mask), and the commonest sentences of those that came to nothing, with the instruction of one. It
+may be made while the build is going on: finished shards count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import EmuEditError
+from ..core.pairs import shards
+from ..core.pairs.durable import write_whole
+from ..core.tasks import TASK_IDS
+from .pairs.rows import Tally, read_rows, task_of
+
+SIDE = 160  # pixels of a picture on a sheet
+MOST_REASONS = 8
+
+STYLE = """
+:root{color-scheme:light dark}body{font:15px/1.45 system-ui,sans-serif;max-width:1180px;margin:2rem auto;
+padding:0 1rem}h1{font-size:1.5rem}
+h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #8886}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.2rem .7rem;text-align:right;
+border-bottom:1px solid #8883}th:first-child,td:first-child,.words{text-align:left}.bar{display:inline-block;
+height:.7em;background:#3a7bd5;vertical-align:baseline}.sheet{display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fill,minmax(330px,1fr))}figure{margin:0;padding:.6rem;
+border:1px solid #8884;border-radius:8px}figure img{width:31.5%;border-radius:4px}
+figcaption{font-size:.85rem}
+.small{color:#888;font-size:.8rem}.none{color:#888}
+"""
+
+
+@dataclass
+class Found:
+    """What a folder holds: counts, reasons by task, and samples."""
+
+    tally: Tally = field(default_factory=Tally)
+    reasons: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    moved: Counter[str] = field(default_factory=Counter)
+
+
+def collect(folder: Path) -> Found:
+    """Counts and reasons from the records of all finished shards."""
+    found = Found()
+    paths = sorted((folder / shards.RECORDS).glob("[0-9]*.jsonl"))
+    finished = [path for path in paths if path.with_suffix(".json").is_file()]
+    if not finished:
+        raise EmuEditError(
+            f"report: {folder} holds no finished shard; give a folder of training.build_pairs."
+        )
+    for path in finished:
+        for row in read_rows(path):
+            found.tally.add(row)
+            for stage, reason in _reasons(row):
+                told = f"{stage}: {_general(reason)}"
+                found.reasons[task_of(row)][told] += 1
+                instruction = row["job"]["instruction"]["instruction"] if row["job"] else ""
+                found.examples.setdefault((task_of(row), told), instruction)
+            for one in row["candidates"]:
+                if one["key"] and one["verdict"]["task"] != task_of(row):
+                    found.moved[f"{task_of(row)} → {one['verdict']['task']}"] += 1
+    return found
+
+
+def _reasons(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if row["dropped"]:
+        yield row["dropped"]["stage"], row["dropped"]["reason"]
+    for one in row["candidates"]:
+        if not one["verdict"]["kept"]:
+            yield one["verdict"]["dropped_by"], one["verdict"]["reason"]
+
+
+def _general(reason: str) -> str:
+    """A sentence with its numbers and quotations taken out, so that like ones count together."""
+    words, quoted = [], False
+    for piece in reason.replace('"', "'").split("'"):
+        words.append("…" if quoted else piece)
+        quoted = not quoted
+    return " ".join("#" if any(c.isdigit() for c in word) else word for word in "".join(words).split())
+
+
+def samples(folder: Path, most: int) -> dict[str, list[shards.Pair]]:
+    """Up to `most` pairs of each task, spread over the whole folder."""
+    pairs = shards.PairFolder(folder)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, task in enumerate(pairs.tasks):
+        places[task].append(place)
+    chosen = {}
+    for task, all_of_it in places.items():
+        count = min(most, len(all_of_it))
+        chosen[task] = [pairs[all_of_it[k * len(all_of_it) // count]] for k in range(count)]
+    return chosen
+
+
+def page(folder: Path, found: Found, shown: dict[str, list[shards.Pair]]) -> Iterator[str]:
+    """The report's HTML in pieces."""
+    tally = found.tally
+    tasks = [task for task in TASK_IDS if tally.jobs[task] or task in shown]
+    title = f"Pairs in {escape(folder.name)}"
+    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+    yield f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+    yield f"<h1>{title}</h1><p>{escape(tally.line())}</p>"
+    yield from _table(found, tasks)
+    if found.moved:
+        told = ", ".join(f"{escape(name)} {count}" for name, count in found.moved.most_common())
+        yield f"<p>Filed under another task by the task predictor: {told}.</p>"
+    for task in tasks:
+        yield f'<h2 id="{task}">{task}</h2>'
+        yield from _sheet(shown.get(task, []))
+        yield from _why(found, task)
+    yield "</html>\n"
+
+
+def _table(found: Found, tasks: Sequence[str]) -> Iterator[str]:
+    tally = found.tally
+    yield "<table><tr><th>task<th>jobs<th>candidates<th>pairs<th>of jobs<th>"
+    for task in tasks:
+        jobs, pairs = tally.jobs[task], tally.pairs[task]
+        share = pairs / jobs if jobs else 0.0
+        yield f'<tr><td><a href="#{task}">{task}</a><td>{jobs}<td>{tally.candidates[task]}<td>{pairs}'
+        yield f'<td>{share:.0%}<td class="words"><span class="bar" style="width:{share * 9:.2f}em"></span>'
+    yield "</table>"
+
+
+def _sheet(pairs: Sequence[shards.Pair]) -> Iterator[str]:
+    if not pairs:
+        yield '<p class="none">No pair.</p>'
+        return
+    yield '<div class="sheet">'
+    for pair in pairs:
+        mask = pair.mask
+        pictures = [("before", pair.source), ("after", pair.target)]
+        if mask is not None:
+            pictures.append(("mask", mask))
+        images = " ".join(f'<img alt="{name}" src="{_thumb(picture)}">' for name, picture in pictures)
+        told = "; ".join(
+            f"{score['name']} {score['value']:.3f}"
+            for score in pair.record["scores"]
+            if score["value"] is not None
+        )
+        about = f"{pair.key} · {pair.record['mask_kind']} mask" + (f" · {told}" if told else "")
+        yield f"<figure>{images}<figcaption>{escape(pair.instruction)}"
+        yield f'<div class="small">{escape(about)}</div></figcaption></figure>'
+    yield "</div>"
+
+
+def _why(found: Found, task: str) -> Iterator[str]:
+    reasons = found.reasons.get(task)
+    if not reasons:
+        return
+    yield '<p></p><table><tr><th>dropped because<th>times<th class="words">for example'
+    for told, count in reasons.most_common(MOST_REASONS):
+        example = found.examples[(task, told)]
+        yield f'<tr><td>{escape(told)}<td>{count}<td class="words">{escape(example)}'
+    yield "</table>"
+    if len(reasons) > MOST_REASONS:
+        yield f'<p class="small">and {len(reasons) - MOST_REASONS} other reasons</p>'
+
+
+def _thumb(picture: Tensor) -> str:
+    """A picture or mask, uint8, as a small picture inside the page."""
+    from PIL import Image
+
+    image = Image.fromarray(picture.to(torch.uint8).numpy()).convert("RGB")
+    scale = SIDE / max(image.size)
+    if scale < 1:
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, format="WEBP", quality=82)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def write_report(folder: Path, out: Path | None = None, most: int = 12) -> Path:
+    """Write the report on `folder` and return its path."""
+    found = collect(folder)
+    out = out or folder / "report.html"
+    write_whole(out, (piece.encode() for piece in page(folder, found, samples(folder, most))))
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when the report is written, 1 with one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m emu_edit.training.report", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that training.build_pairs wrote")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default DIR/report.html")
+    parser.add_argument("--samples", type=int, default=12, metavar="N", help="pairs shown of each task (12)")
+    options = parser.parse_args(arguments)
+    try:
+        print(write_report(options.folder, options.out, max(0, options.samples)))
+    except EmuEditError as slip:
+        print(f"report: {slip}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
