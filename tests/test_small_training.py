@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,11 @@ from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
+from emu_edit.training.small.grow import grown
 from emu_edit.training.small.journal import Journal
+from emu_edit.training.small.models import build_editor
+from emu_edit.training.small.muon import orthogonalised, split_parameters
+from emu_edit.training.small.objective import Trainee
 from emu_edit.training.small.recipe import Recipe
 from emu_edit.training.small.train import train
 
@@ -159,3 +164,47 @@ def test_a_loss_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(EmuEditError, match=r"the loss is nan at sample 4.*--rate"):
         sitting(tmp_path, 8)
     assert (tmp_path / "state.safetensors").read_bytes() == kept
+
+
+def test_muons_update_is_nearly_orthogonal_and_splits_the_weights():
+    for shape in ((16, 40), (40, 16)):
+        values = torch.linalg.svdvals(
+            orthogonalised(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+        )
+        assert values.min() > 0.6 and values.max() < 1.3
+    editor = build_editor(TINY, ["red"], torch.rand(8, 3, 64, 64) * 2 - 1)
+    trainee = Trainee(editor, TINY)
+    hidden, rest = split_parameters(trainee)
+    assert len(hidden) + len(rest) == len(list(trainee.parameters()))
+    assert all(weight.ndim >= 2 for weight in hidden)
+    outer = (editor.unet.conv_in, editor.unet.conv_out, editor.text_encoder.get_input_embeddings())
+    assert all(any(layer.weight is weight for weight in rest) for layer in outer)
+
+
+def test_growing_keeps_what_an_editor_knows():
+    pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    small = build_editor(TINY, ["red", "ball"], pictures)
+    torch.nn.init.normal_(small.unet.conv_out.weight, std=0.1)
+    wider = replace(TINY, latent_channels=32, text_tokens=40)
+    large = grown(small, wider, ["ball", "blue", "red"], pictures)
+    with torch.no_grad():
+        before, after = (e.vae.encode(pictures).latent_dist.mode() for e in (small, large))
+        assert torch.allclose(after[:, :24], before, atol=1e-5)
+        errors = [
+            (e.vae.decode(z).sample - pictures).square().mean() for e, z in ((small, before), (large, after))
+        ]
+        assert errors[1] < errors[0]
+        noise = torch.randn(after.shape)
+        context = torch.randn(8, 32, TINY.text_width)
+        more = {"encoder_hidden_states": context, "class_labels": torch.zeros(8, TINY.text_width)}
+        old = small.unet(torch.cat([noise[:, :24], before], 1), 500, **more).sample
+        new = large.unet(torch.cat([noise, after], 1), 500, **more).sample
+        assert torch.allclose(new[:, :24], old, atol=1e-4) and new[:, 24:].abs().max() == 0
+    for word in ("red", "ball"):
+        vectors = [
+            e.text_encoder.get_input_embeddings().weight[e.tokenizer.get_vocab()[word]]
+            for e in (small, large)
+        ]
+        assert torch.equal(*vectors)
+    with pytest.raises(EmuEditError, match="does not fit the recipe"):
+        grown(large, TINY, ["red"], pictures)

@@ -12,15 +12,15 @@ class Recipe:
     # The world
     picture: int = 128
     world_seed: int = 1
-    # The autoencoder: patches of 8 x 8 pixels -> 96 numbers, 38 dB before any training
+    # The autoencoder: patches of 8 x 8 pixels -> 128 numbers, before any training
     patch: int = 8
-    latent_channels: int = 96
+    latent_channels: int = 128
     component_pairs: int = 384
     # The text encoder
     text_width: int = 160
     text_layers: int = 2
     text_heads: int = 4
-    text_tokens: int = 24
+    text_tokens: int = 32
     # The U-Net, on a grid of 16 x 16 for a picture of 128 pixels
     channels: tuple[int, ...] = (64, 160)
     groups: int = 16
@@ -36,7 +36,8 @@ class Recipe:
     mask_weight: float = 0.2
     # The optimiser
     batch: int = 32
-    rate: float = 1e-3
+    rate: float = 1e-3  # AdamW: gains, biases, embeddings, first and last layer
+    matrix_rate: float = 20.0  # Muon: hidden matrices; times `rate`
     warm_up: int = 200
     weight_decay: float = 0.01
     clip: float = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,18 @@ def save_state(
     path: Path,
     model: nn.Module,
     ema: Mapping[str, Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimisers: Sequence[torch.optim.Optimizer],
     progress: Mapping[str, Any],
 ) -> None:
-    """Write weights, their running average, the optimiser's moments and `progress` (JSON) to one file.
+    """Write weights, their running average, the optimisers' moments and `progress` (JSON) to one file.
 
     The file is replaced only once the new one is complete, so a kill at any moment leaves one of the two.
     """
     tensors = {f"model.{k}": v.detach().contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"ema.{k}": v.contiguous() for k, v in ema.items()}
-    for index, entry in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v.contiguous() for k, v in entry.items()}
+    for number, optimiser in enumerate(optimisers):
+        for index, entry in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{index}.{k}": v.contiguous() for k, v in entry.items()}
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     beside = path.with_name(path.name + ".new")
     save_file(tensors, beside, metadata={"progress": json.dumps(progress)})
@@ -38,7 +39,7 @@ def save_state(
 
 
 def load_state(
-    path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer
+    path: Path, model: nn.Module, ema: dict[str, Tensor], optimisers: Sequence[torch.optim.Optimizer]
 ) -> dict[str, Any]:
     """Put a saved state back in place; returns its progress."""
     with safe_open(path, framework="pt") as file:
@@ -47,14 +48,15 @@ def load_state(
     model.load_state_dict(_under(tensors, "model."))
     for name, value in _under(tensors, "ema.").items():
         ema[name].copy_(value)
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimiser.").items():
-        index, key = name.split(".", 1)
-        if value.ndim:  # the fused optimiser walks memory: moments must lie as their weights do
-            value = torch.empty_like(parameters[int(index)]).copy_(value)
-        moments.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for number, optimiser in enumerate(optimisers):
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, f"optimiser.{number}.").items():
+            index, key = name.split(".", 1)
+            if value.ndim:  # the fused optimiser walks memory: moments must lie as their weights do
+                value = torch.empty_like(parameters[int(index)]).copy_(value)
+            moments.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return progress
 
 

@@ -19,9 +19,11 @@ from ...core.checkpoints import load_editor, save_editor
 from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.errors import EmuEditError
 from .data import Pairs, batches, to_planes
-from .edits import TASKS_V1
+from .edits import TASKS
+from .grow import grown
 from .journal import Journal, asked_to_stop
 from .models import build_editor
+from .muon import Muon, split_parameters
 from .objective import Trainee, batch_loss
 from .recipe import Recipe
 from .state import load_state, save_state
@@ -82,14 +84,21 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     editor.unet.to(memory_format=torch.channels_last)
     trainee = Trainee(editor, recipe).train()
     trainee.to(chosen.device)
-    optimiser = torch.optim.AdamW(
-        trainee.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
+    hidden, rest = split_parameters(trainee)
+    optimisers = [
+        torch.optim.AdamW(
+            rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+        ),
+        Muon(hidden, recipe.rate * recipe.matrix_rate, weight_decay=recipe.weight_decay),
+    ]
+    rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
     ema = {name: value.detach().clone() for name, value in trainee.state_dict().items()}
     progress: dict[str, Any] = {"samples": chosen.first_sample, "steps": 0}
     if state_file.is_file():
-        progress = load_state(state_file, trainee, ema, optimiser)
-    stream = batches(Pairs(recipe.world_seed, chosen.size), progress["samples"], recipe.batch, chosen.workers)
+        progress = load_state(state_file, trainee, ema, optimisers)
+    stream = batches(
+        Pairs(recipe.world_seed, chosen.size, TASKS), progress["samples"], recipe.batch, chosen.workers
+    )
     journal = Journal(chosen.run / "log.jsonl", chosen.size)
     began = saved = time.monotonic()
     with asked_to_stop() as stop:
@@ -106,32 +115,34 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
                     f"training: the loss is {float(loss.detach())} at sample {progress['samples']}; the "
                     f"state saved last is kept in {state_file}; go on with a --rate below {recipe.rate}."
                 )
-            optimiser.zero_grad(set_to_none=True)
+            trainee.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trainee.parameters(), recipe.clip)
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.rate * _rate_factor(recipe, progress, chosen)
-            optimiser.step()
+            factor = _rate_factor(recipe, progress, chosen)
+            for optimiser, rate in zip(optimisers, rates, strict=True):
+                optimiser.param_groups[0]["lr"] = rate * factor
+                optimiser.step()
             progress["steps"] += 1
             progress["samples"] += recipe.batch
             _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
             journal.note(float(loss.detach()), seen, batch["task"], seen["t"] == recipe.train_steps - 1)
             journal.speak(progress)
             if time.monotonic() - saved > 300:
-                save_state(state_file, trainee, ema, optimiser, progress)
+                save_state(state_file, trainee, ema, optimisers, progress)
                 saved = time.monotonic()
-    save_state(state_file, trainee, ema, optimiser, progress)
+    save_state(state_file, trainee, ema, optimisers, progress)
     if chosen.export:
         trainee.load_state_dict(ema)
         save_editor(editor, chosen.export, dtype=torch.float16)
 
 
 def _first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
-    if start is not None:
-        return load_editor(start)
-    pairs = Pairs(recipe.world_seed + 1, recipe.picture, TASKS_V1)
+    pairs = Pairs(recipe.world_seed + 1, recipe.picture, TASKS)
     pictures = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
-    return build_editor(recipe, vocabulary(), to_planes(torch.stack(pictures)))
+    planes = to_planes(torch.stack(pictures))
+    if start is not None:
+        return grown(load_editor(start), recipe, vocabulary(), planes)
+    return build_editor(recipe, vocabulary(), planes)
 
 
 def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Namespace) -> float:
