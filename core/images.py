@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import EmuEditError
+from .threads import extremes
 
 # Resampling (bicubic, Lanczos) overshoots 0..1 a little, which is fine; -1..1 and 0..255 are mistakes.
 OVERSHOOT = 0.25
@@ -47,7 +48,7 @@ def check_images(images: Tensor, where: str) -> Tensor:
             f"{where}: expected floats in 0..1, got {images.dtype}; divide 8-bit values by 255."
         )
     images = images.to(torch.float32)
-    low, high = (float(v) for v in images.aminmax())  # NaN propagates into both
+    low, high = extremes(images)  # NaN propagates into both
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(images)).sum())
         raise EmuEditError(

@@ -11,9 +11,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
+from torch import Tensor
 
+_PIECE, _TOGETHER = 1 << 15, 16  # numbers looked at in one operation; operations in one piece of work
 _lock = threading.Lock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
@@ -53,6 +56,23 @@ def run_all(
 
     for done in [pool.submit(drain) for _ in range(workers)]:
         done.result()
+
+
+def extremes(values: Tensor) -> tuple[float, float]:
+    """The least and the largest of some numbers; both are NaN if one of them is."""
+    if values.device.type != "cpu" or not values.is_contiguous() or values.numel() <= _PIECE:
+        low, high = values.aminmax()
+        return float(low), float(high)
+    flat = values.detach().view(-1)
+    pieces = flat.split(_PIECE)
+    found = torch.empty(len(pieces), 2, dtype=flat.dtype)
+
+    def look(first: int) -> None:
+        for index in range(first, min(first + _TOGETHER, len(pieces))):
+            torch.aminmax(pieces[index], out=(found[index, 0], found[index, 1]))
+
+    run_all([partial(look, first) for first in range(0, len(pieces), _TOGETHER)])
+    return float(found[:, 0].amin()), float(found[:, 1].amax())
 
 
 _here = threading.local()
