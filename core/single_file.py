@@ -18,6 +18,7 @@ import torch
 from .errors import EmuEditError
 from .model_parts import (
     EDITOR,
+    EITHER,
     WHY,
     build_text_encoder,
     build_unet,
@@ -97,6 +98,13 @@ def load_single_file(
         "tokenizer": load_tokenizer(vocabulary, text_encoder),
         "scheduler_config": dict(SCHEDULER),
     }
+
+
+def read_unet_config(path: Path) -> dict[str, Any]:
+    """The U-Net's configuration, read off the file's header alone; of an editor or a text-to-image model."""
+    shapes, metadata = read_header(path)
+    check_kind(path, shapes, metadata, EITHER)
+    return _read_config(path, "U-Net", _unet_config, shapes)
 
 
 def check_kind(path: Path, shapes: Shapes, metadata: Mapping[str, str], kind: str = EDITOR) -> None:

@@ -1,0 +1,1 @@
+"""The parts of training/train_editor, each a small file of its own."""
