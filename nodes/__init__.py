@@ -5,6 +5,8 @@ from typing import Any
 from .detectors import LoadDetector, TextToMask
 from .edit import EditByInstruction
 from .families import TaskForEditor
+from .filters import FilterPairs
+from .instructions import WriteInstructions
 from .loaders import LoadEditor
 from .pictures import ExamplePicture
 from .predict import PredictTask
@@ -32,6 +34,8 @@ _NODES: tuple[Any, ...] = (
     TextToMask,
     SoftMask,
     MaskPreview,
+    WriteInstructions,
+    FilterPairs,
 )
 
 # The ids are written into every saved workflow: never rename one.

@@ -65,6 +65,17 @@ IDS = {
         ["image", "opacity", "tile", "mask", "precise", "soft", "box", "background"],
         ["preview"],
     ),
+    "EmuEditWriteInstructions": (
+        ["captions", "task", "count", "seed", "backend", "server", "server_model", "key_variable"]
+        + ["local_model", "timeout", "tries", "price_in", "price_out"],
+        ["instructions", "table", "report", "count"],
+    ),
+    "EmuEditFilterPairs": (
+        ["clip_image", "clip_text", "clip_direction", "depth", "outside", "changed", "detector_threshold"]
+        + ["lettering", "reassign", "keep", "depth_model", "reader", "pairs", "source", "target"]
+        + ["instructions", "mask", "scorer", "detector"],
+        ["kept", "source", "target", "mask", "instructions", "scores", "report", "count"],
+    ),
 }
 NUMBERS = {
     "seed": 3,

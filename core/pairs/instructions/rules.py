@@ -123,7 +123,8 @@ def checked(task: str, caption: str, answer: Mapping[str, Any]) -> Instruction:
             raise Nonsense(f"{key} has {len(words)} letters, more than {LONGEST_OBJECT}")
     _captions(task, caption, fields)
     _objects(task, fields)
-    return Instruction(task, *(fields[key] for key in KEYS))
+    told, before, after, original, edited = (fields[key] for key in KEYS)
+    return Instruction(task, told, before, after, original, edited)
 
 
 def _captions(task: str, caption: str, fields: dict[str, str]) -> None:
