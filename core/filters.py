@@ -17,10 +17,14 @@ def kernel_radius(sigma: float, truncate: float = 4.0) -> int:
 
 def gaussian_kernel(sigma: float, truncate: float = 4.0) -> Tensor:
     """Sampled Gaussian weights [2r+1], float64, sum 1; r = kernel_radius(sigma, truncate)."""
+    return torch.tensor(_weights(sigma, truncate), dtype=torch.float64)
+
+
+def _weights(sigma: float, truncate: float) -> list[float]:
     radius = kernel_radius(sigma, truncate)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    return weights / weights.sum()
+    bell = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+    total = math.fsum(bell)
+    return [weight / total for weight in bell]
 
 
 def gaussian_low_pass(planes: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
@@ -36,7 +40,7 @@ def gaussian_low_pass(planes: Tensor, sigma: float, truncate: float = 4.0) -> Te
         raise EmuEditError(
             f"low-pass: expected planes [..., height, width], got shape {list(planes.shape)}; add the axes."
         )
-    weights = gaussian_kernel(sigma, truncate).tolist() if sigma > 0 else [1.0]
+    weights = _weights(sigma, truncate) if sigma > 0 else [1.0]
     if len(weights) == 1:
         return planes
     return _correlate(_correlate(planes, weights, -1), weights, -2)
