@@ -18,13 +18,13 @@ TILE, GAP, CHART, EDGE = 220, 12, 260, 64
 RED, BLUE, GREY = (196, 60, 50), (40, 90, 180), (120, 120, 120)
 
 
-def save_plot(path: str, turns: Sequence[Turn], title: str) -> None:
+def save_plot(path: str, turns: Sequence[Turn], through: str, title: str) -> None:
     """Write `path` (PNG) for all turns."""
     shown = sorted({0, len(turns) // 2, len(turns) - 1})
     width = 2 * EDGE + max(3 * TILE + 2 * GAP, 620)
     sheet = Image.new("RGB", (width, 40 + CHART + 70 + 2 * (TILE + 34)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    pen.text((EDGE, 12), f"{len(turns)} turns through an imperfect editor ({title})", "black", font)
+    pen.text((EDGE, 12), f"{len(turns)} turns through {through} ({title})", "black", font)
     without = [turn.row["outside_error_without"] for turn in turns]
     kept = [turn.row["outside_error_with"] for turn in turns]
     top = max(*without, *kept, 1e-6) * 1.1
