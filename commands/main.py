@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_keep(commands)
     _add_mask(commands)
+    _add_invert(commands)
     return parser
 
 
@@ -131,6 +132,21 @@ def _add_mask(commands: Any) -> None:
     mask.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
 
 
+def _add_invert(commands: Any) -> None:
+    from ..training.invert_options import add_options
+
+    invert = commands.add_parser(
+        "invert",
+        help="learn a new task from examples",
+        description="Learn a task from examples of it, for one editor, and write it as a task file of "
+        "a few KB for `emu-edit edit --task` and the Task node. EXAMPLES_DIR holds NAME.source.png, "
+        "NAME.target.png and NAME.txt (the instruction) for each example, or an examples.json: a list of "
+        "objects with source, target and instruction.",
+        epilog="Example: emu-edit invert my_examples -o outline.safetensors --sheet outline.png",
+    )
+    add_options(invert)
+
+
 def _version() -> str:
     try:
         return version("emu-edit")
@@ -170,6 +186,10 @@ def _dispatch(options: argparse.Namespace) -> None:
         from .keep import keep_file
 
         keep_file(options)
+    elif options.command == "invert":
+        from .invert import invert_examples
+
+        invert_examples(options)
     elif options.command == "models":
         from .listing import list_models
 
