@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.pairs import durable, shards
+from emu_edit.core.pairs import durable, export, shards
 from emu_edit.core.pairs.records import Candidate, Instruction, PairJob, Score, Verdict
 
 WORDS = Instruction("local", "make the ball blue", "a red ball", "a blue ball", "ball", "ball")
@@ -165,3 +168,64 @@ def test_two_builds_do_not_share_a_folder(tmp_path):
         pass
     with durable.only_one(tmp_path, "build"):
         pass
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def opened(path):
+    return torch.from_numpy(np.array(Image.open(path)))
+
+
+def test_export_as_an_image_folder(tmp_path):
+    folder, candidates = folder_of(tmp_path / "pairs", (2,))
+    assert export.export_pairs(folder, tmp_path / "out", "imagefolder") == 2
+    place = tmp_path / "out" / "train"
+    rows = [json.loads(line) for line in (place / "metadata.jsonl").read_text().splitlines()]
+    assert [row["edit_prompt"] for row in rows] == ["make the ball blue"] * 2
+    for row, candidate in zip(rows, candidates, strict=True):
+        assert torch.equal(opened(place / row["input_image_file_name"]), as_bytes(candidate.source))
+        assert torch.equal(opened(place / row["edited_image_file_name"]), as_bytes(candidate.target))
+        assert torch.equal(opened(place / row["mask_file_name"]), as_bytes(candidate.masks["soft"]))
+        assert row["task"] == "local" and row["output_caption"] == "a blue ball"
+
+
+def test_export_in_the_layout_of_instructpix2pix(tmp_path):
+    folder, candidates = folder_of(tmp_path / "pairs", (2,))
+    export.export_pairs(folder, tmp_path / "out", "instructpix2pix")
+    seeds = json.loads((tmp_path / "out" / "seeds.json").read_text())
+    assert [name for name, _ in seeds] == ["00000000", "00000001"]
+    for (name, (seed,)), candidate in zip(seeds, candidates, strict=True):
+        place = tmp_path / "out" / name
+        told = json.loads((place / "prompt.json").read_text())
+        assert told == {"edit": "make the ball blue", "input": "a red ball", "output": "a blue ball"}
+        for side, picture in (("0", candidate.source), ("1", candidate.target)):
+            found = opened(place / f"{seed}_{side}.jpg").float()
+            assert float((found.mean() - as_bytes(picture).float().mean()).abs()) < 3
+
+
+def test_export_as_target_and_control_folders(tmp_path):
+    folder, candidates = folder_of(tmp_path / "pairs", (1,))
+    done = []
+    export.export_pairs(folder, tmp_path / "out", "folders", done.append)
+    name = "00000000_local"
+    assert files_of(tmp_path / "out") == [
+        f"control/{name}.png",
+        f"mask/{name}.png",
+        f"target/{name}.png",
+        f"target/{name}.txt",
+    ]
+    assert (tmp_path / "out" / "target" / f"{name}.txt").read_text() == "make the ball blue\n"
+    assert torch.equal(opened(tmp_path / "out" / "control" / f"{name}.png"), as_bytes(candidates[0].source))
+    assert done == [1]
+
+
+def test_exports_that_cannot_be_are_told(tmp_path):
+    folder, _ = folder_of(tmp_path / "pairs", (1,))
+    with pytest.raises(EmuEditError, match="'zip' is no layout"):
+        export.export_pairs(folder, tmp_path / "out", "zip")
+    with pytest.raises(EmuEditError, match="lies inside"):
+        export.export_pairs(folder, folder / "out", "folders")
+    with pytest.raises(EmuEditError, match="holds no shards"):
+        export.export_pairs(tmp_path, tmp_path / "out", "folders")
