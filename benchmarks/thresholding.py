@@ -6,8 +6,10 @@ Each job is a batch of pictures of one size with an edit of an eighth of the are
 float32, alpha 0.03, sigma 2. A faint drift stays below alpha, as where an editor kept its hands off, and
 whole tiles are settled by their largest difference; a strong one does not. The peer is the formula written
 down with `numpy` and `scipy.ndimage.gaussian_filter`, float32 too (`float64_s`: in double precision). The two
-take turns and the best time of each counts; `ratio` is the peer's time over ours. The masks are compared:
-`differ` counts pixels that are decided otherwise, which only ties within rounding are.
+take turns. `ratio` is the peer's best time over our best, `median_ratio` the median over the rounds of the
+peer's time over ours in the same round, `cpu_ratio` the ratio of processor times over all threads (the peer
+has one); `load` is the machine's load average before and after. The masks are compared: `differ` counts
+pixels that are decided otherwise, which only ties within rounding are.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import torch
 
 from ..core.thresholding import ALPHA, SIGMA, sequential_threshold
+from .masks import Stopwatch, load_average, median_ratio
 
 # Side, batch, and how far the drift goes: below alpha, or above it here and there in every corner.
 SIZES = ((1024, 1), (1024, 8), (4096, 1), (4096, 8))
@@ -61,14 +64,12 @@ def measure(side: int, batch: int, drift: str, repeats: int) -> dict[str, Any]:
     """One job's record."""
     before, after = pictures(side, batch, drift)
     arrays = before.numpy(), after.numpy()
-    ours, theirs = [], []
+    own = Stopwatch(lambda: sequential_threshold(before, after))
+    peer = Stopwatch(lambda: reference(*arrays))
     for _ in range(repeats):
-        started = time.perf_counter()
-        _, mask = sequential_threshold(before, after)
-        ours.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        _, expected = reference(*arrays)
-        theirs.append(time.perf_counter() - started)
+        for way in (peer, own):
+            way.run()
+    mask, expected = own.result[1], peer.result[1]
     started = time.perf_counter()
     exact = reference(*arrays, np.float64)[1] if side * side * batch < 3e7 else None
     double = time.perf_counter() - started
@@ -77,10 +78,12 @@ def measure(side: int, batch: int, drift: str, repeats: int) -> dict[str, Any]:
         "side": side,
         "batch": batch,
         "drift": drift,
-        "ours_s": min(ours),
-        "numpy_scipy_s": min(theirs),
+        "ours_s": own.wall,
+        "numpy_scipy_s": peer.wall,
         "float64_s": None if exact is None else double,
-        "ratio": min(theirs) / min(ours),
+        "ratio": peer.wall / own.wall,
+        "median_ratio": median_ratio(peer.walls, own.walls),
+        "cpu_ratio": peer.cpu / own.cpu,
         "differ": int((mask.numpy() != truth).sum()),
         "changed": float(mask.mean()),
     }
@@ -95,13 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {}
+    load = load_average()
     for side, batch, drift in QUICK if options.quick else JOBS:
         record = measure(side, batch, drift, repeats=7 if side * side * batch < 3e7 else 3)
         results[f"{side}x{side} batch {batch}, {drift} drift"] = record
         if not options.json:
             print(
                 f"{side:5} px, batch {batch}, {drift} drift: ours {record['ours_s']:.4f} s, numpy+scipy "
-                f"{record['numpy_scipy_s']:.4f} s, {record['ratio']:.1f} times as fast",
+                f"{record['numpy_scipy_s']:.4f} s, {record['ratio']:.1f} times as fast "
+                f"(median {record['median_ratio']:.1f}, processor time {record['cpu_ratio']:.1f})",
                 flush=True,
             )
     if options.json:
@@ -109,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmark": "thresholding",
             "peer": "numpy + scipy.ndimage.gaussian_filter, float32",
             "threads": options.threads,
+            "how": "in turns; ratio: best time over best time; median_ratio: median over the rounds",
+            "load": [load, load_average()],
             "torch": torch.__version__,
             "machine": platform.processor() or platform.machine(),
             "ratios": {name: record["ratio"] for name, record in results.items()},
