@@ -23,12 +23,24 @@ PUNCTUATION = ".,;:!?\"'()"
 PREDICTS = ("epsilon", "v_prediction", "sample", "change")
 
 
+def picture_change(output: Tensor, start: Tensor) -> Tensor:
+    """The change [B,C,h,w] of latents `start` [B,C,h,w] that a "change" network's output means.
+
+    The output is the change itself, or has one channel more: a gate m, and the change is f - m * start. A
+    narrow network can then clear a place for something new without spelling out what stood there.
+    """
+    channels = start.shape[1]
+    if output.shape[1] == channels:
+        return output
+    return output[:, :channels] - output[:, channels:] * start
+
+
 class DiffusersBackbone:
     """See Backbone. The modules are kept, not copied; their training or evaluation mode is the caller's.
 
     `predicts`: None for what the scheduler's config says; "change" for a network whose output f is the change
-    from the input picture, x0 = image + f, which is handed on as v so that nothing else need know (an output
-    layer that starts at zero then leaves the picture as it is).
+    from the input picture, x0 = image + f (see picture_change), which is handed on as v so that nothing else
+    need know (an output layer that starts at zero then leaves the picture as it is).
     `image_condition`: "unscaled" as InstructPix2Pix was trained, or "scaled" like the diffused latents.
     Raises EmuEditError when the parts do not belong together.
     """
@@ -176,8 +188,8 @@ class DiffusersBackbone:
         read = zip(words, token_words, rows["input_ids"], strict=True)
         notes = tuple(note for w, row, ids in read for note in self._notes(w, row, ids))
         kept = zip(rows["input_ids"], rows["attention_mask"], strict=True)
-        ids = [[i for i, used in zip(row, mask, strict=True) if used] for row, mask in kept]
-        return TextContext(hidden, token_words, words, notes, ids)
+        spelt = [[i for i, used in zip(row, seen, strict=True) if used] for row, seen in kept]
+        return TextContext(hidden, token_words, words, notes, spelt)
 
     def _notes(self, words: list[str], row: list[int], ids: list[int]) -> list[str]:
         """Sentences about words beyond the encoder's length and outside its vocabulary."""
@@ -259,4 +271,4 @@ class DiffusersBackbone:
         start = image.to(latents)
         if self.image_condition_scale == "unscaled":
             start = start * self.vae.config.scaling_factor
-        return self.schedule.from_x0(start + output, latents, timestep)
+        return self.schedule.from_x0(start + picture_change(output, start), latents, timestep)

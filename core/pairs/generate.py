@@ -101,7 +101,7 @@ def generate_pair(
                 control,
             )
             latents, maps = run.sample(on_step)
-            parts |= {pair: (*(z[at] for z in latents), maps[at]) for at, pair in enumerate(group)}
+            parts |= {pair: (latents[0][at], latents[1][at], maps[at]) for at, pair in enumerate(group)}
         source, target, shown = (torch.stack([parts[i][part] for i in range(count)]) for part in range(3))
         pictures = backbone.decode_latents(torch.cat([source, target])).float().cpu()
     if not bool(torch.isfinite(pictures).all() and torch.isfinite(target).all()):
@@ -242,7 +242,7 @@ def _recorder(
     select = torch.zeros(2, count, len(words) + 1, length)
     for branch, text in enumerate((source, target)):
         for pair, one in enumerate(settings):
-            columns = [(at, (word,)) for at, word in enumerate(words)]
+            columns: list[tuple[int, tuple[str, ...]]] = [(at, (word,)) for at, word in enumerate(words)]
             if one.blend_words is not None:
                 columns.append((len(words), one.blend_words[branch]))
             for column, chosen in columns:

@@ -64,18 +64,18 @@ class PairSettings:
         for word, window in self.word_windows.items():
             for value in window:
                 check_fraction(f"the window of the word {word!r}", value)
-        for name, value in (("guidance", self.guidance), *self.reweight.items()):
-            if value is not None and not math.isfinite(value):
-                raise EmuEditError(f"pair settings: {name} is {value}; give a finite number.")
+        for name, number in (("guidance", self.guidance), *self.reweight.items()):
+            if number is not None and not math.isfinite(number):
+                raise EmuEditError(f"pair settings: {name} is {number}; give a finite number.")
         if self.guidance is not None and self.guidance < 0:
             raise EmuEditError(f"pair settings: guidance is {self.guidance}; give a number of 0 or more.")
-        for name, value, known in (
+        for name, choice, known in (
             ("sampler", self.sampler, METHODS),
             ("alignment", self.alignment, ALIGNMENTS),
         ):
-            if value not in known:
+            if choice not in known:
                 raise EmuEditError(
-                    f"pair settings: {name} {value!r} is not known; choose {' or '.join(known)}."
+                    f"pair settings: {name} {choice!r} is not known; choose {' or '.join(known)}."
                 )
 
     def filled(self, backbone: Backbone) -> PairSettings:
