@@ -18,7 +18,7 @@ from torch import Tensor
 from .filters import gaussian_kernel
 from .threads import run_all
 
-NUMBERS = 1 << 16  # pixels of a strip, about
+NUMBERS = 1 << 17  # pixels of a strip, about
 TILE_X, TILE_Y = 32, 16
 SPREAD = 8  # pixels whose decisions are spread over the channels by one row of a product
 WIDEST = 48  # pixels of kernel radius; beyond, the matrices are mostly halo
