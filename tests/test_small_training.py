@@ -11,11 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from emu_edit.core.checkpoints import load_editor
+from emu_edit.core.diffusers_backbone import picture_change
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
+from emu_edit.training.small.base import base_from_editor
 from emu_edit.training.small.grow import grown
 from emu_edit.training.small.journal import Journal
 from emu_edit.training.small.models import build_editor
@@ -50,6 +52,7 @@ def sitting(folder, samples, **more):
         export=None,
         device="cpu",
         workers=0,
+        what="editor",
     )
     for name, value in more.items():
         setattr(chosen, name, value)
@@ -160,7 +163,8 @@ def test_ctrl_c_ends_a_sitting_with_its_state_saved(whole_run, tmp_path, monkeyp
 def test_a_loss_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
     sitting(tmp_path, 4)
     kept = (tmp_path / "state.safetensors").read_bytes()
-    monkeypatch.setattr(train_module, "batch_loss", lambda *_: (torch.tensor(float("nan")), {}))
+    broken = replace(train_module.WORK["editor"], loss=lambda *_: (torch.tensor(float("nan")), {}))
+    monkeypatch.setitem(train_module.WORK, "editor", broken)
     with pytest.raises(EmuEditError, match=r"the loss is nan at sample 4.*--rate"):
         sitting(tmp_path, 8)
     assert (tmp_path / "state.safetensors").read_bytes() == kept
@@ -199,7 +203,9 @@ def test_growing_keeps_what_an_editor_knows():
         more = {"encoder_hidden_states": context, "class_labels": torch.zeros(8, TINY.text_width)}
         old = small.unet(torch.cat([noise[:, :24], before], 1), 500, **more).sample
         new = large.unet(torch.cat([noise, after], 1), 500, **more).sample
-        assert torch.allclose(new[:, :24], old, atol=1e-4) and new[:, 24:].abs().max() == 0
+        change = picture_change(new, after)
+        assert torch.allclose(change[:, :24], picture_change(old, before), atol=1e-4)
+        assert new[:, 24:32].abs().max() == 0 and torch.equal(new[:, 32:].bool(), old[:, 24:].bool())
     for word in ("red", "ball"):
         vectors = [
             e.text_encoder.get_input_embeddings().weight[e.tokenizer.get_vocab()[word]]
@@ -208,3 +214,21 @@ def test_growing_keeps_what_an_editor_knows():
         assert torch.equal(*vectors)
     with pytest.raises(EmuEditError, match="does not fit the recipe"):
         grown(large, TINY, ["red"], pictures)
+
+
+def test_the_base_begins_as_the_editor_it_is_cut_from_and_learns(whole_run, tmp_path):
+    editor = load_editor(whole_run / "editor")
+    base = base_from_editor(editor, TINY)
+    assert not base.takes_image and base.predicts == "sample"
+    shared = base.unet.state_dict().keys() & editor.unet.state_dict().keys()
+    assert "mid_block.resnets.0.conv1.weight" in shared
+    for name in shared - {"conv_in.weight", "conv_out.weight", "conv_out.bias"}:
+        assert torch.equal(base.unet.state_dict()[name], editor.unet.state_dict()[name]), name
+    sitting(tmp_path, 12, what="base", start=whole_run / "editor", export=tmp_path / "base")
+    learnt = load_editor(tmp_path / "base", kind="text-to-image")
+    assert not learnt.takes_image and learnt.defaults["steps"] == TINY.base_defaults["steps"]
+    again = tmp_path / "again"
+    for samples in (4, 12):
+        sitting(again, samples, what="base", start=whole_run / "editor")
+    expected, found = (load_file(folder / "state.safetensors") for folder in (tmp_path, again))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())

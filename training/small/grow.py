@@ -89,13 +89,15 @@ def _finer(old: PatchAutoencoder, recipe: Recipe, pictures: Tensor) -> PatchAuto
 
 @torch.no_grad()
 def _wider(editor: DiffusersBackbone, recipe: Recipe):
-    """New latent channels are not looked at and not changed, to begin with."""
+    """New latent channels are not looked at, what is new in the output is zero, to begin with."""
     unet, weights = build_unet(recipe), editor.unet.state_dict()
     have, want = int(editor.vae.config.latent_channels), recipe.latent_channels
     before, first = weights["conv_in.weight"], torch.zeros_like(unet.conv_in.weight)
     first[:, :have], first[:, want : want + have] = before[:, :have], before[:, have:]
     last, bias = torch.zeros_like(unet.conv_out.weight), torch.zeros_like(unet.conv_out.bias)
-    last[:have], bias[:have] = weights["conv_out.weight"], weights["conv_out.bias"]
+    last[:have], bias[:have] = weights["conv_out.weight"][:have], weights["conv_out.bias"][:have]
+    if len(weights["conv_out.bias"]) > have:  # the gate
+        last[want], bias[want] = weights["conv_out.weight"][have], weights["conv_out.bias"][have]
     unet.load_state_dict(weights | {"conv_in.weight": first, "conv_out.weight": last, "conv_out.bias": bias})
     return unet
 

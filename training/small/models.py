@@ -71,7 +71,7 @@ def build_unet(recipe: Recipe):
     unet = UNet2DConditionModel(
         sample_size=recipe.picture // recipe.patch,
         in_channels=2 * recipe.latent_channels,
-        out_channels=recipe.latent_channels,
+        out_channels=recipe.latent_channels + 1,  # one gate: see picture_change
         layers_per_block=1,
         block_out_channels=recipe.channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),

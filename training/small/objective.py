@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...core.diffusers_backbone import DiffusersBackbone
+from ...core.diffusers_backbone import DiffusersBackbone, picture_change
 from .data import to_planes
 from .recipe import Recipe
 
@@ -44,9 +44,10 @@ class Trainee(nn.Module):
         hidden = self.text_encoder(ids)[0]
         vector = self.tasks.table(task)
         hidden = self.tasks.condition_context(hidden, vector)
-        change = self.unet(
+        output = self.unet(
             torch.cat([z, image], 1), t, encoder_hidden_states=hidden, class_labels=vector, return_dict=False
         )[0]
+        change = picture_change(output, image)
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
 
 

@@ -42,6 +42,12 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.995
+    # The text-to-image base: see base.py
+    base_pure_noise_share: float = 0.1
+    base_dropped: float = 0.1
+    base_defaults: dict[str, float] = field(
+        default_factory=lambda: {"steps": 20, "text_guidance": 3.0, "size": 128}
+    )
     # Editing with it
     defaults: dict[str, float] = field(
         default_factory=lambda: {"steps": 3, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}

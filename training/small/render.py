@@ -66,6 +66,8 @@ def shadow(obj: Obj, size: int) -> tuple[tuple[slice, slice], np.ndarray] | None
     top, left = _corner(obj, size / CANVAS, height, width)
     left, top = round(left + (width - w) / 2 + 0.05 * side), round(top + height - 0.03 * side - h / 2)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + w, size), min(top + h, size)
+    if x0 >= x1 or y0 >= y1:
+        return None
     return np.s_[y0:y1, x0:x1], blob[y0 - top : y1 - top, x0 - left : x1 - left]
 
 

@@ -1,4 +1,4 @@
-"""Train the bundled editor, or go on training it from where it was stopped.
+"""Train the bundled editor, or the text-to-image base beside it; or go on from where that was stopped.
 
     python -m emu_edit.training.small.train --run runs/small --minutes 60
 
@@ -16,24 +16,22 @@ from typing import Any
 import torch
 
 from ...core.checkpoints import load_editor, save_editor
-from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.errors import EmuEditError
-from .data import Pairs, batches, to_planes
-from .edits import TASKS
-from .grow import grown
+from .data import batches
 from .journal import Journal, asked_to_stop
-from .models import build_editor
 from .muon import Muon, split_parameters
-from .objective import Trainee, batch_loss
 from .recipe import Recipe
 from .state import load_state, save_state
-from .wording import vocabulary
+from .work import WORK
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--what", choices=tuple(WORK), default="editor", help="the editor or the text-to-image base"
     )
     parser.add_argument(
         "--run", type=Path, default=Path("runs/small"), help="folder of the run's state and log"
@@ -72,6 +70,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
 
     Raises EmuEditError when the loss is no number; the state last saved stays.
     """
+    work = WORK[chosen.what]
     chosen.run.mkdir(parents=True, exist_ok=True)
     state_file = chosen.run / "state.safetensors"
     folder = chosen.run / "start"
@@ -79,10 +78,10 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         if chosen.start is not None:
             print(f"{chosen.run} goes on from its own state; --from is for a new run.", flush=True)
     else:
-        save_editor(_first_editor(recipe, chosen.start), folder)
-    editor = load_editor(folder, chosen.device)
+        save_editor(work.first(recipe, chosen.start), folder)
+    editor = load_editor(folder, chosen.device, kind="either")
     editor.unet.to(memory_format=torch.channels_last)
-    trainee = Trainee(editor, recipe).train()
+    trainee = work.trainee(editor, recipe).train()
     trainee.to(chosen.device)
     hidden, rest = split_parameters(trainee)
     optimisers = [
@@ -96,9 +95,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     progress: dict[str, Any] = {"samples": chosen.first_sample, "steps": 0}
     if state_file.is_file():
         progress = load_state(state_file, trainee, ema, optimisers)
-    stream = batches(
-        Pairs(recipe.world_seed, chosen.size, TASKS), progress["samples"], recipe.batch, chosen.workers
-    )
+    stream = batches(work.samples(recipe, chosen.size), progress["samples"], recipe.batch, chosen.workers)
     journal = Journal(chosen.run / "log.jsonl", chosen.size)
     began = saved = time.monotonic()
     with asked_to_stop() as stop:
@@ -109,7 +106,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         ):
             generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
             batch = next(stream)
-            loss, seen = batch_loss(trainee, editor, batch, recipe, generator)
+            loss, seen = work.loss(trainee, editor, batch, recipe, generator)
             if not torch.isfinite(loss):
                 raise EmuEditError(
                     f"training: the loss is {float(loss.detach())} at sample {progress['samples']}; the "
@@ -125,7 +122,8 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
             progress["steps"] += 1
             progress["samples"] += recipe.batch
             _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
-            journal.note(float(loss.detach()), seen, batch["task"], seen["t"] == recipe.train_steps - 1)
+            tasks = batch.get("task", ["picture"] * recipe.batch)
+            journal.note(float(loss.detach()), seen, tasks, seen["t"] == recipe.train_steps - 1)
             journal.speak(progress)
             if time.monotonic() - saved > 300:
                 save_state(state_file, trainee, ema, optimisers, progress)
@@ -136,15 +134,6 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         save_editor(editor, chosen.export, dtype=torch.float16)
 
 
-def _first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
-    pairs = Pairs(recipe.world_seed + 1, recipe.picture, TASKS)
-    pictures = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
-    planes = to_planes(torch.stack(pictures))
-    if start is not None:
-        return grown(load_editor(start), recipe, vocabulary(), planes)
-    return build_editor(recipe, vocabulary(), planes)
-
-
 def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Namespace) -> float:
     rise = min(1.0, (progress["steps"] + 1) / recipe.warm_up)
     left = chosen.samples - progress["samples"]
@@ -152,7 +141,7 @@ def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Name
 
 
 @torch.no_grad()
-def _average(ema: dict[str, torch.Tensor], trainee: Trainee, keep: float) -> None:
+def _average(ema: dict[str, torch.Tensor], trainee: torch.nn.Module, keep: float) -> None:
     now = trainee.state_dict()
     names = [name for name, value in now.items() if value.is_floating_point()]
     torch._foreach_lerp_([ema[name] for name in names], [now[name] for name in names], 1 - keep)
