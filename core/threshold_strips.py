@@ -139,13 +139,18 @@ class _Strips:
 
     def _select(self, decided: Tensor, previous: Tensor, edited: Tensor, kept: Tensor) -> None:
         """`kept` = `edited` where decided, otherwise `previous`, bit for bit: all [rows,w,3]."""
-        rows, width = previous.shape[:2]
-        decided = decided[:rows]
-        if not bool(decided.any()):
-            kept.copy_(previous)
+        decided = decided[: len(previous), : previous.shape[1]]
+        kept.copy_(previous)
+        high, wide = (np.flatnonzero(decided.amax(dim=axis).numpy()) for axis in (1, 0))
+        if not len(high):
             return
-        spread = torch.mm(decided.reshape(-1, SPREAD), self.spread)
-        chosen = spread.to(torch.int32).neg_().view(rows, -1)[:, : 3 * width]  # all bits or none
-        before, after = (x.view(torch.int32).flatten(1) for x in (previous, edited))
-        different = torch.bitwise_xor(before, after).bitwise_and_(chosen)
-        torch.bitwise_xor(before, different, out=kept.view(torch.int32).view(rows, width, 3).flatten(1))
+        # Selection is slow, and left to the box around what did change.
+        top, bottom, left, right = int(high[0]), int(high[-1]) + 1, int(wide[0]), int(wide[-1]) + 1
+        box = np.s_[top:bottom, left:right]
+        padded = torch.zeros(bottom - top, -(-(right - left) // SPREAD) * SPREAD)
+        padded[:, : right - left] = decided[box]
+        spread = torch.mm(padded.view(-1, SPREAD), self.spread)
+        bits = spread.to(torch.int32).neg_()  # all of them or none
+        chosen = bits.view(bottom - top, -1)[:, : 3 * (right - left)]
+        before, after, here = (x[box].view(torch.int32).flatten(1) for x in (previous, edited, kept))
+        torch.bitwise_xor(before, torch.bitwise_xor(before, after).bitwise_and_(chosen), out=here)
