@@ -7,6 +7,7 @@ from .edit import EditByInstruction
 from .families import TaskForEditor
 from .filters import FilterPairs
 from .instructions import WriteInstructions
+from .inversion import TaskExamples, TaskInversion
 from .loaders import LoadEditor
 from .pictures import ExamplePicture
 from .predict import PredictTask
@@ -34,6 +35,8 @@ _NODES: tuple[Any, ...] = (
     TextToMask,
     SoftMask,
     MaskPreview,
+    TaskExamples,
+    TaskInversion,
     WriteInstructions,
     FilterPairs,
 )

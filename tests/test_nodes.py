@@ -65,6 +65,12 @@ IDS = {
         ["image", "opacity", "tile", "mask", "precise", "soft", "box", "background"],
         ["preview"],
     ),
+    "EmuEditTaskExamples": (["folder", "most"], ["source", "target", "instructions"]),
+    "EmuEditTaskInversion": (
+        ["editor", "source", "target", "instructions", "name", "steps", "rate", "seed", "batch", "start"]
+        + ["held_out", "size", "save_memory"],
+        ["task", "report", "preview"],
+    ),
     "EmuEditWriteInstructions": (
         ["captions", "task", "count", "seed", "backend", "server", "server_model", "key_variable"]
         + ["local_model", "timeout", "tries", "price_in", "price_out"],
