@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .filters import gaussian_kernel
-from .threads import run_all
+from .threads import extremes, run_all
 
 NUMBERS = 1 << 17  # pixels of a strip, about
 TILE_X, TILE_Y = 32, 16
@@ -31,8 +31,14 @@ def suits(previous: Tensor, radius: int) -> bool:
     return previous.device.type == "cpu" and 0 < radius <= min(WIDEST, height, width)
 
 
-def threshold_strips(previous: Tensor, edited: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """As thresholding.sequential_threshold, for checked float32 pictures [B,H,W,3] of one size and batch."""
+def threshold_strips(
+    previous: Tensor, edited: Tensor, alpha: float, sigma: float
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """As thresholding.sequential_threshold, for float32 pictures [B,H,W,3] of one size and batch.
+
+    Also returns the least and the largest value of both pictures, NaN if there is one: they are in the cache
+    at that moment, so that the caller need not read them all before.
+    """
     previous, edited = previous.contiguous(), edited.contiguous()
     height, width = previous.shape[1:3]
     strips = _Strips(height, width, gaussian_kernel(sigma).to(torch.float32), alpha)
@@ -43,7 +49,7 @@ def threshold_strips(previous: Tensor, edited: Tensor, alpha: float, sigma: floa
         for top in range(0, height, strips.rows)
     ]
     run_all(jobs, previous.device)
-    return kept, mask
+    return kept, mask, extremes(torch.tensor(strips.values))
 
 
 def _new(shape: tuple[int, ...]) -> Tensor:
@@ -67,6 +73,7 @@ class _Strips:
     def __init__(self, height: int, width: int, kernel: Tensor, alpha: float):
         self.height, self.width, self.alpha = height, width, alpha
         self.radius = len(kernel) // 2
+        self.values: list[tuple[float, float]] = []  # the extremes of each strip
         self.tiles = -(-width // TILE_X)
         self.rows = max(2, NUMBERS // (width * TILE_Y)) * TILE_Y
         # A third of the three channels' sum is their mean.
@@ -77,6 +84,9 @@ class _Strips:
     def run(self, previous: Tensor, edited: Tensor, kept: Tensor, mask: Tensor, rows: slice) -> None:
         """Some rows of one picture [H,W,3]: those of `kept` and `mask` are written."""
         sums = self._differ(previous, edited, rows)
+        for picture in (previous, edited):
+            low, high = picture[rows].aminmax()
+            self.values.append((float(low), float(high)))
         bounds = self._suspects(sums)
         left, right = 0, 0
         if bounds is not None:
