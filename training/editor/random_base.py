@@ -3,7 +3,7 @@
     python -m emu_edit.training.editor.random_base OUT [--shape sd15|tiny]
 
 sd15 has the exact shapes of Stable Diffusion 1.5 (a U-Net of 860 million weights, 4.3 GB on disk in fp32);
-tiny is the same in small, for tests. Both read the words of the procedural world.
+tiny has two levels and next to no width, for tests. Both read the words of the procedural world.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ SHAPES: dict[str, dict[str, Any]] = {
             "sample_size": 8,
             "cross_attention_dim": 32,
             "attention_head_dim": 8,
-            "block_out_channels": (16, 32, 32, 32),
+            "block_out_channels": (16, 32),
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
             "layers_per_block": 1,
             "norm_num_groups": 8,
         },
