@@ -74,7 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--scorer", default="", metavar="FOLDER", help="CLIP, for the scores of pictures and texts")
     add("--detector", default="", metavar="PATH", help="GroundingDINO: transformers folder or original file")
     add("--segmenter", default="", metavar="PATH", help="SAM or SAM 2 besides")
-    add("--depth", default="", metavar="FOLDER", help="depth estimator, for the filter of structure")
+    add(
+        "--depth",
+        default="",
+        metavar="FOLDER",
+        help="depth estimator: filter of structure, tasks depth and normal",
+    )
+    add(
+        "--segmentation", default="", metavar="FOLDER", help="segmenter of classes, for the task segmentation"
+    )
+    add("--pose", default="", metavar="FOLDER", help="ViTPose, for the task pose (needs --detector)")
     add("--no-control", action="store_true", help="without attention control (for ablations)")
     add("--masks", default=",".join(MASKED), metavar="A,B", help="masks to try, or blank (for ablations)")
     add("--split", default="train", help="the world's split (default train)")
@@ -122,6 +131,8 @@ def plan_from(options: argparse.Namespace) -> BuildPlan:
         detector=options.detector,
         segmenter=options.segmenter,
         depth=options.depth,
+        segmentation=options.segmentation,
+        pose=options.pose,
         control=not options.no_control,
         masks=tuple(options.masks.split(",")),
         split=options.split,

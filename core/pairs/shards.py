@@ -154,7 +154,7 @@ def read_shard(path: Path) -> Iterator[Pair]:
     """The pairs of one shard file, one at a time in its order."""
     try:
         with tarfile.open(path) as archive:
-            key, files = "", {}
+            key, files = "", dict[str, bytes]()
             for member in archive:
                 name, _, ending = member.name.partition(".")
                 if name != key and files:
@@ -208,7 +208,7 @@ class PairFolder(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index):  # type: ignore[override]
+    def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         path, key, places = self._places[index]

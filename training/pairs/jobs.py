@@ -126,9 +126,10 @@ class _Captioned:
                 items.append(Dropped("caption", one, task, f"{number:08d}"))
                 continue
             answer = written[number]
-            if isinstance(answer, Instruction):
-                answer = PairJob(f"{number:08d}", job_seed(self.plan, number), answer, one[1])
-            items.append(answer)
+            if isinstance(answer, Dropped):
+                items.append(answer)
+            else:
+                items.append(PairJob(f"{number:08d}", job_seed(self.plan, number), answer, one[1]))
         return items
 
     def _caption(self, index: int) -> tuple[str, str] | str:

@@ -14,7 +14,8 @@ from ...core.images import plan_resize
 from ...core.masks.sources import Source
 from ...core.pairs.instructions.backend import Backend
 from ...core.pairs.instructions.write import Order, Writer, WriteSettings, Written
-from ...core.pairs.recipes.base import RecipeContext
+from ...core.pairs.recipes import annotators
+from ...core.pairs.recipes.base import Annotator, RecipeContext
 from ...core.pairs.recipes.table import missing
 from ...core.pairs.records import PairJob
 from ...core.picture_files import load_picture
@@ -102,7 +103,24 @@ def context_of(plan: BuildPlan, world: World | None) -> RecipeContext:
         if plan.segmenter:
             finder = Segmented(finder, load_segmenter(Path(plan.segmenter), plan.device))
         context = replace(context, finder=finder)
-    return context
+    return replace(context, annotators=_annotators(plan, context))
+
+
+def _annotators(plan: BuildPlan, context: RecipeContext) -> dict[str, Annotator]:
+    """The annotators whose models the plan names, and the sketch's, which needs none."""
+    made: dict[str, Annotator] = {"sketch": annotators.SketchAnnotator()}
+    if plan.depth:
+        from ...core.pairs.filters.models import load_depth
+
+        depth = load_depth(plan.depth, plan.device)
+        made |= {"depth": annotators.DepthAnnotator(depth), "normal": annotators.NormalAnnotator(depth)}
+    if plan.segmentation:
+        made["segmentation"] = annotators.SegmentationAnnotator.load(Path(plan.segmentation), plan.device)
+    if plan.pose:
+        if context.finder is None:
+            raise EmuEditError("build: --pose needs --detector, which finds the people; give it besides.")
+        made["pose"] = annotators.PoseAnnotator.load(Path(plan.pose), context.finder, plan.device)
+    return made
 
 
 def folder_pictures(folder: Path, size: int) -> Callable[[PairJob], Tensor]:
@@ -116,7 +134,7 @@ def folder_pictures(folder: Path, size: int) -> Callable[[PairJob], Tensor]:
         if not path.is_relative_to(home):
             raise EmuEditError(f"{job.picture!r} lies outside the folder of pictures")
         image = load_picture(path)
-        return plan_resize(*image.shape[1:3], size or None, 8).apply(image)[0]
+        return plan_resize(image.shape[1], image.shape[2], size or None, 8).apply(image)[0]
 
     return picture
 

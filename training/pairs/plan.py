@@ -28,7 +28,8 @@ class BuildPlan:
     and `llm` the model's name there. model: a text-to-image model, "" for the world's own. size: pixels of
     the world's pictures, or of generated ones (0: the model's). tries, steps, keep: tries of a job, denoising
     steps (0: the model's), pairs kept of a job. filters: names of those applied, empty for all of them.
-    scorer, detector, segmenter, depth: folders of their models ("": none). control, masks: the ablation.
+    scorer, detector, segmenter, depth, segmentation, pose: folders of models ("": none). control,
+    masks: the ablation.
     chunk_jobs, shard_jobs: jobs of a unit of work and of a shard. max_jobs: give up there (0: 40 jobs a pair
     and 400). patience: give up after so many jobs in a row without a pair.
     """
@@ -50,6 +51,8 @@ class BuildPlan:
     detector: str = ""
     segmenter: str = ""
     depth: str = ""
+    segmentation: str = ""
+    pose: str = ""
     control: bool = True
     masks: tuple[str, ...] = MASKED
     split: str = "train"
@@ -92,8 +95,9 @@ class BuildPlan:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> BuildPlan:
-        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+        known: dict[str, Any] = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return cls(**known)
 
     def differs(self, other: BuildPlan) -> list[str]:
         """The names of what makes two builds' pairs different."""

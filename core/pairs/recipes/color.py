@@ -100,7 +100,7 @@ def _focus(picture: Tensor, operation: str, draw: Draw) -> Tensor:
     side = min(picture.shape[:2])
     planes = picture.movedim(-1, 0)
     if operation == "blur":
-        out = gaussian_low_pass(planes, draw.uniform("strength", 0.008, 0.024) * side)
+        out = gaussian_low_pass(planes, max(1.0, draw.uniform("strength", 0.008, 0.024) * side))
     elif operation == "defocus":
         out = lens(planes, max(1.0, draw.uniform("strength", 0.012, 0.03) * side))
     else:

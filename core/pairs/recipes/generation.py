@@ -40,7 +40,7 @@ def drawn_settings(
 ) -> PairSettings:
     """Settings of one try, drawn from the ranges; those of a record that is made again are the record's."""
     before = draw.fixed.get("generation")
-    drawn = {
+    drawn: dict[str, Any] = {
         "guidance": draw.uniform("guidance", *GUIDANCE),
         "self_fraction": draw.uniform("self_fraction", *fraction),
         "cross_fraction": draw.uniform("cross_fraction", *fraction),

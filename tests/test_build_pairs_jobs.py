@@ -1,0 +1,146 @@
+"""Where a build's jobs come from, and what becomes of bad lines, bad pictures and bad answers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_build_pairs import tree
+
+from emu_edit.core.errors import EmuEditError
+from emu_edit.core.pairs import shards
+from emu_edit.core.pairs.instructions.backend import Answer, Trouble
+from emu_edit.core.pairs.instructions.write import Writer, WriteSettings
+from emu_edit.core.pairs.records import Dropped, PairJob
+from emu_edit.training import build_pairs
+from emu_edit.training.pairs import models
+from emu_edit.training.pairs.jobs import CaptionJobs, InstructionJobs
+from emu_edit.training.pairs.plan import BuildPlan
+from emu_edit.training.pairs.rows import read_rows
+
+READY = {"task": "color", "instruction": "make it darker", "input_caption": "a", "output_caption": "a dark a"}
+
+
+def pictures(folder, count=3):
+    """Pictures with captions beside them; the last file is no picture."""
+    folder.mkdir()
+    for k in range(count):
+        levels = np.random.default_rng(k).integers(0, 255, (40, 56, 3), np.uint8)
+        Image.fromarray(levels).save(folder / f"{k}.png")
+        (folder / f"{k}.txt").write_text(f"a red ball and a blue cup {k}\n")
+    (folder / "9.png").write_bytes(b"no picture")
+    (folder / "9.txt").write_text("a green tree\n")
+    return folder
+
+
+class Server:
+    """A language model that answers as told: sense, nonsense, or not at all."""
+
+    name, writes_objects = "server", False
+
+    def __init__(self, moods):
+        self.moods = moods
+
+    def answer(self, request):
+        mood = self.moods.pop(0) if self.moods else "sense"
+        if mood == "away":
+            raise Trouble("timed out after 60 s")
+        if mood == "nonsense":
+            return Answer("Certainly! Here is your instruction.")
+        caption = request.caption
+        words = {
+            "instruction": "make it darker",
+            "input_caption": caption,
+            "output_caption": f"a dark {caption}",
+        }
+        return Answer(json.dumps(words | {"original_object": "", "edited_object": ""}))
+
+
+def asked(moods, captions, tmp_path, **settings):
+    """The items of a file of captions with a server of these moods."""
+    path = tmp_path / "captions.txt"
+    path.write_text("\n\n".join(captions) + "\n")
+    plan = BuildPlan(count=1, tasks=("color",), captions=str(path))
+    writer = Writer(Server(moods), WriteSettings(tries=1, wait=0, **settings), sleep=lambda seconds: None)
+    jobs = CaptionJobs(plan, lambda some: models._write(writer, some))
+    assert jobs.total == len(captions)
+    return jobs.make(range(len(captions)))
+
+
+def test_nonsense_and_silence_are_recorded_and_the_others_go_on(tmp_path):
+    items = asked(["sense", "nonsense", "away"], ["one cat", "two cats", "three cats", "four cats"], tmp_path)
+    assert [type(item) for item in items] == [PairJob, Dropped, Dropped, PairJob]
+    assert "no JSON object" in items[1].reason and items[1].detail["answer"].startswith("Certainly")
+    assert "timed out" in items[2].reason and items[2].stage == "instruction"
+    assert items[3].instruction.input_caption == "four cats" and items[3].id == "00000003"
+
+
+def test_a_server_that_stays_away_stops_the_run(tmp_path):
+    with pytest.raises(EmuEditError, match="gave no answer for 2 orders"):
+        asked(["away"] * 4, ["a", "b", "c", "d"], tmp_path, give_up_after=2)
+
+
+def test_ready_instructions_and_lines_that_are_none(tmp_path):
+    path = tmp_path / "ready.jsonl"
+    lines = [json.dumps(READY), "{broken", json.dumps(READY | {"task": "nonsense"}), "[1]"]
+    lines += [json.dumps(READY | {"task": "local"}), json.dumps(READY | {"picture": "x.png"})]
+    path.write_text("\n".join(lines))
+    jobs = InstructionJobs(BuildPlan(count=1, tasks=("color",)), path)
+    items = jobs.make(range(jobs.total))
+    assert [isinstance(item, PairJob) for item in items] == [True, False, False, False, False, True]
+    assert items[5].picture == "x.png" and "line 2" in items[1].reason and "no task" in items[2].reason
+    assert "was not asked for" in items[4].reason
+    assert jobs.make([5]) == [items[5]] == jobs.make([5])
+    with pytest.raises(EmuEditError, match="cannot be read"):
+        InstructionJobs(BuildPlan(count=1), tmp_path / "missing.jsonl")
+
+
+def test_a_build_from_real_pictures_and_one_that_is_none(tmp_path, capsys):
+    folder = pictures(tmp_path / "in")
+    command = ["--out", str(tmp_path / "out"), "--count", "50", "--pictures", str(folder), "--size", "32"]
+    command += ["--tasks", "color,sketch", "--filters", "changed,task", "--quiet"]
+    assert build_pairs.main(command) == 1
+    assert "the jobs ran out: 8 gave 6 of 50 pairs" in capsys.readouterr().err
+    pairs = list(shards.read_pairs(tmp_path / "out"))
+    assert {tuple(pair.source.shape) for pair in pairs} == {(24, 32, 3)}
+    rows = list(read_rows(tmp_path / "out" / "records" / "00000000.jsonl"))
+    reasons = [row["dropped"]["reason"] for row in rows if row["dropped"]]
+    assert len(reasons) == 2 and all("9.png cannot be read" in reason for reason in reasons)
+    assert all("changed" in {score["name"] for score in pair.record["scores"]} for pair in pairs)
+    before = tree(tmp_path / "out")
+    assert build_pairs.main(command) == 1 and tree(tmp_path / "out") == before
+    (folder / "1.txt").unlink()
+    other = [*command]
+    other[1] = str(tmp_path / "other")
+    assert build_pairs.main(other) == 1
+    told = (tmp_path / "other" / "records" / "00000000.jsonl").read_text()
+    assert "1.png has no caption beside it" in told
+
+
+def test_a_picture_outside_the_folder_is_refused(tmp_path):
+    read = models.folder_pictures(pictures(tmp_path / "in"), 0)
+    path = tmp_path / "ready.jsonl"
+    path.write_text(json.dumps(READY | {"picture": "../secret.png"}))
+    job = InstructionJobs(BuildPlan(count=1), path).make([0])[0]
+    with pytest.raises(EmuEditError, match="outside the folder"):
+        read(job)
+
+
+def test_options_that_do_not_fit_are_told(tmp_path, capsys):
+    captions = tmp_path / "c.txt"
+    captions.write_text("a cat\n")
+    for more, told in (
+        (["--instructions", "oracle"], "writes no instructions"),
+        (["--captions", str(captions), "--instructions", "server", "http://x/v1"], "needs --llm"),
+        (["--pictures", str(tmp_path / "none")], "holds no"),
+        (["--chunk-jobs", "3", "--shard-jobs", "8"], "no multiple"),
+    ):
+        if more[0] == "--instructions":
+            more = [*more, "--captions", str(captions)]
+        if "--captions" in more:
+            more = [*more, "--pictures", str(tmp_path)]
+        command = ["--out", str(tmp_path / "out"), "--count", "1", "--tasks", "color", "--quiet", *more]
+        assert build_pairs.main(command) == 1
+        assert told in capsys.readouterr().err, more

@@ -1,0 +1,126 @@
+"""The same build on Ray Data: instructions by tasks, candidates and filters by actors that hold the models.
+
+A row is a chunk of jobs. Workers hand parts back as bytes; the driver alone writes, and counts them in order,
+so that the pairs are those of one process, whatever order parts come in. Ray starts a dead worker's chunk
+again elsewhere, and a chunk is a pure function of the plan, so nothing is lost and nothing comes twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import EmuEditError
+from ...core.pairs import shards
+from .filtering import judge_of
+from .jobs import Jobs
+from .models import context_of, jobs_of, world_of
+from .plan import BuildPlan
+from .run import Results, Tell, build, numbers
+from .stages import Maker, items_from_json, items_to_json
+
+WAVE = 4096
+"""Chunks of one Ray data set; the pool of actors is made anew for each."""
+
+
+def on_ray(folder: Path, plan: BuildPlan, tell: Tell, workers: int = 0, gpus: float = 0.0) -> dict[str, Any]:
+    """Build on the cluster that RAY_ADDRESS names, else on a local one; returns the manifest.
+
+    `workers`: actors (0: two, or as many as there are graphics cards to give `gpus` to each). Raises
+    EmuEditError as `run.build` does, and where Ray is not installed.
+    """
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        # One core is the driver's, one at least for the tasks that write instructions.
+        cores = None if "RAY_ADDRESS" in os.environ else max(os.cpu_count() or 1, (workers or 2) + 2)
+        ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    try:
+        if not workers:
+            cards = int(ray.cluster_resources().get("GPU", 0))
+            workers = max(1, int(cards / gpus)) if gpus else 2
+        jobs = jobs_of(plan, world_of(plan))
+        return build(folder, plan, jobs, lambda store, total: _results(ray, plan, total, workers, gpus), tell)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as problem:
+        raise EmuEditError(
+            f"build: --ray needs the Python package 'ray' with its data part ({problem}); run: "
+            "pip install 'ray[data]'"
+        ) from problem
+    return ray
+
+
+def _results(ray: Any, plan: BuildPlan, total: int, workers: int, gpus: float) -> Results:
+    told = json.dumps(plan.to_json())
+    options = ray.data.DataContext.get_current()
+    options.enable_progress_bars = False
+    options.execution_options.preserve_order = False
+
+    def results(chunks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        todo = iter(chunks)
+        while wave := list(islice(todo, WAVE)):
+            data = ray.data.from_items([{"chunk": c} for c in wave], override_num_blocks=len(wave))
+            data = data.map(Instructed(told, total), num_cpus=0.5)
+            pool = ray.data.ActorPoolStrategy(size=min(workers, len(wave)))
+            data = data.map(
+                Made, fn_constructor_args=(told,), compute=pool, num_cpus=1, num_gpus=gpus or None
+            )
+            for row in data.iter_rows():
+                if row["slip"]:
+                    raise EmuEditError(row["slip"])
+                yield row["chunk"], row["part"]
+
+    return results
+
+
+class Instructed:
+    """Stage one, a task: chunk -> its jobs, as JSON lines."""
+
+    def __init__(self, plan: str, total: int) -> None:
+        self.plan, self.total = plan, total
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        plan, jobs = _planned(self.plan)
+        try:
+            items = jobs.make(numbers(plan, int(row["chunk"]), self.total))
+        except EmuEditError as slip:
+            return {"chunk": row["chunk"], "items": b"", "slip": str(slip)}
+        lines = b"\n".join(shards.dump(record) for record in items_to_json(items))
+        return {"chunk": row["chunk"], "items": lines, "slip": ""}
+
+
+@lru_cache(maxsize=2)
+def _planned(told: str) -> tuple[BuildPlan, Jobs]:
+    plan = BuildPlan.from_json(json.loads(told))
+    return plan, jobs_of(plan, world_of(plan))
+
+
+class Made:
+    """Stage two, an actor with the models: jobs -> the chunk's part."""
+
+    def __init__(self, told: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # as many workers as cores, and sums that do not depend on how many
+        plan = BuildPlan.from_json(json.loads(told))
+        context = context_of(plan, world_of(plan))
+        self.maker = Maker(plan, context, judge_of(plan, context))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["slip"]:
+            return {"chunk": row["chunk"], "part": b"", "slip": row["slip"]}
+        items = items_from_json([json.loads(line) for line in row["items"].splitlines()])
+        return {"chunk": row["chunk"], "part": self.maker.part(int(row["chunk"]), items), "slip": ""}
