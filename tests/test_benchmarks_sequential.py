@@ -23,6 +23,16 @@ def test_rot_experiment(capsys, tmp_path):
     assert Image.open(plot).width > 600
 
 
+def test_rot_experiment_with_the_bundled_editor(capsys):
+    arguments = ["--json", "--turns", "1", "--seeds", "3", "4", "--size", "64", "--editor", "bundled"]
+    assert sequential.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["seeds"] == [3, 4] and len(report["runs"]) == 2
+    for row in (run["turns"][0] for run in report["runs"]):
+        assert row["outside_mask_error_with"] == 0.0 and row["registration_px"] is None
+        assert row["instruction"] and row["outside_error_without"] > 0
+
+
 def test_thresholding_benchmark(capsys):
     threads = torch.get_num_threads()
     assert thresholding.main(["--json", "--quick", "--threads", "1"]) == 0
