@@ -1,6 +1,7 @@
 # Every target stands alone: on a fresh machine with Python >= 3.11 it first makes what it needs.
 #   make demo    edit twelve pictures, write demo/contact_sheet.png and demo/report.json
 #   make test    lint, types and tests
+#   make ablations  the paper's ablations, small: docs/ablations.md and plots (hours; goes on when stopped)
 #   make venv    the environment alone: .venv, with the `emu-edit` command in it
 #   make lint    lint and types
 #   make clean   remove what was made, the environment too
@@ -16,7 +17,7 @@ READY := $(VENV)/ready
 ALIAS := $(VENV)/alias
 CHECKED := -m emu_edit -p emu_edit.core -p emu_edit.nodes -p emu_edit.commands -p emu_edit.training -p emu_edit.benchmarks
 
-.PHONY: venv demo test lint clean
+.PHONY: venv demo test lint clean ablations
 .DELETE_ON_ERROR:
 
 venv: $(READY)
@@ -34,6 +35,9 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python -m emu_edit.commands.demo --out demo
+
+ablations: $(READY)
+	$(BIN)/python -m emu_edit.training.ablations --out docs
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .
