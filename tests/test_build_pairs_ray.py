@@ -1,0 +1,41 @@
+"""The build on Ray Data gives the pairs of one process, also when a worker is killed. Needs ray, minutes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from test_build_pairs import command, tree
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(
+    "EMU_EDIT_SLOW" not in os.environ, reason="takes minutes; set EMU_EDIT_SLOW=1"
+)
+COUNT = ("--count", "60")
+
+
+def workers() -> list[int]:
+    """The processes of the actors that hold the models."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "ray::MapWorker" in line]
+
+
+def test_two_workers_give_the_pairs_of_one_process(tmp_path):
+    subprocess.run(command(tmp_path / "one", *COUNT), check=True)
+    subprocess.run(command(tmp_path / "ray", *COUNT, "--ray", "--workers", "2"), check=True)
+    assert tree(tmp_path / "ray") == tree(tmp_path / "one")
+
+
+def test_a_worker_killed_in_mid_run_costs_no_pair(tmp_path):
+    subprocess.run(command(tmp_path / "one", *COUNT), check=True)
+    run = subprocess.Popen(command(tmp_path / "ray", *COUNT, "--ray", "--workers", "2"))
+    while run.poll() is None and not list((tmp_path / "ray").glob("work/*.tar")):
+        time.sleep(0.05)
+    killed = workers()[:1] if run.poll() is None else []
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert run.wait() == 0 and killed
+    assert tree(tmp_path / "ray") == tree(tmp_path / "one")
