@@ -244,12 +244,12 @@ def test_captions_are_short_and_tell_more_at_higher_levels():
 
 def test_instructions_fit_into_32_tokens():
     for task in edits.TASKS:
-        for example in examples(task, 40, "test", size=24):
+        for example in examples(task, 15, "test", size=16):
             assert 0 < len(wording.words_of(example.instruction)) <= edits.MAX_WORDS == 30
 
 
 def test_pictures_for_the_text_to_image_base():
-    made = [edits.make_picture(3, index, SMALL) for index in range(60)]
+    made = [edits.make_picture(3, index, SMALL) for index in range(40)]
     again = edits.make_picture(3, 7, SMALL)
     assert np.array_equal(made[7][0], again[0]) and made[7][1:] == again[1:]
     known = set(wording.vocabulary())
