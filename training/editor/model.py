@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.checkpoints import add_image_channels, load_editor, upgrade_to_emu
-from ...core.diffusers_backbone import DiffusersBackbone
+from ...core.diffusers_backbone import DiffusersBackbone, picture_change
 from ...core.errors import EmuEditError
 from .config import TrainConfig
 
@@ -22,6 +22,9 @@ class Trainee(nn.Module):
         super().__init__()
         assert editor.conditioner is not None
         self.unet, self.tasks = editor.unet, editor.conditioner
+        scaled = editor.image_condition_scale == "scaled"
+        self.image_scale = 1.0 if scaled else float(editor.vae.config.scaling_factor)
+        self.gated = editor.predicts == "change"
 
     def forward(self, z: Tensor, t: Tensor, hidden: Tensor, image: Tensor, task: Tensor) -> Tensor:
         """The prediction [B,C,h,w] for noisy latents z [B,C,h,w] at timesteps t [B].
@@ -30,13 +33,14 @@ class Trainee(nn.Module):
         task [B]: rows of the table, -1 for no task (the zero vector).
         """
         vector = self.tasks.table(task.clamp(min=0)) * (task >= 0)[:, None]
-        return self.unet(
+        output: Tensor = self.unet(
             torch.cat([z, image], dim=1),
             t,
             encoder_hidden_states=self.tasks.condition_context(hidden, vector),
             class_labels=vector,
             return_dict=False,
         )[0]
+        return picture_change(output, image * self.image_scale) if self.gated else output
 
 
 def load_base(config: TrainConfig) -> DiffusersBackbone:
