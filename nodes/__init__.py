@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .control import AttentionControl
 from .detectors import LoadDetector, TextToMask
 from .edit import EditByInstruction
 from .families import TaskForEditor
@@ -9,6 +10,9 @@ from .filters import FilterPairs
 from .instructions import WriteInstructions
 from .inversion import TaskExamples, TaskInversion
 from .loaders import LoadEditor
+from .pair_files import SavePairs
+from .pair_sheet import InspectPair
+from .pairs import MakePair
 from .pictures import ExamplePicture
 from .predict import PredictTask
 from .score import Compare, Scores
@@ -17,6 +21,7 @@ from .sequence import SequentialEditThreshold
 from .size_guard import SizeGuard, SizeRestore
 from .soft_mask import MaskPreview, SoftMask
 from .tasks import PickTask
+from .text_to_image import LoadTextToImage
 
 _NODES: tuple[Any, ...] = (
     LoadEditor,
@@ -39,6 +44,11 @@ _NODES: tuple[Any, ...] = (
     TaskInversion,
     WriteInstructions,
     FilterPairs,
+    LoadTextToImage,
+    AttentionControl,
+    MakePair,
+    InspectPair,
+    SavePairs,
 )
 
 # The ids are written into every saved workflow: never rename one.

@@ -82,6 +82,23 @@ IDS = {
         + ["instructions", "mask", "scorer", "detector"],
         ["kept", "source", "target", "mask", "instructions", "scores", "report", "count"],
     ),
+    "EmuEditLoadTextToImage": (["model", "device", "precision"], ["model"]),
+    "EmuEditAttentionControl": (
+        ["enabled", "self_fraction", "cross_fraction", "blend", "alignment", "self_most_tokens", "reweight"]
+        + ["word_windows", "blend_before", "blend_after", "blend_threshold"],
+        ["control"],
+    ),
+    "EmuEditMakePair": (
+        ["model", "task", "instruction", "source_caption", "target_caption", "original_object"]
+        + ["edited_object", "candidates", "seed", "steps", "guidance", "sampler", "size", "words", "control"]
+        + ["precise", "soft", "box", "detector", "instructions", "pictures"],
+        ["pairs", "source", "target", "mask", "parameters", "report", "count"],
+    ),
+    "EmuEditInspectPair": (
+        ["pairs", "candidate", "words", "tile"],
+        ["picked", "pairs", "source", "target", "precise", "soft", "box", "sheet", "info"],
+    ),
+    "EmuEditSavePairs": (["pairs", "name", "layout"], ["folder", "report", "count"]),
 }
 NUMBERS = {
     "seed": 3,
