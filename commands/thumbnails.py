@@ -21,6 +21,7 @@ from ..core.errors import EmuEditError
 FOLDER = Path(__file__).resolve().parents[1] / "workflows"
 SIDE, GAP, CAPTION = 256, 8, 24
 
+INSPECTED = 7  # the output of Inspect Pair that is its sheet
 WIDE = 1.5  # proportions from which on a picture gets a row to itself
 
 
@@ -37,13 +38,15 @@ def _somebodys_picture(image: str) -> tuple[Any, Any]:
     return picture, (y.square() + x.square() < (0.2 * min(height, width)) ** 2)[None].float()
 
 
-# Core nodes: inputs -> outputs. The previews' pictures are collected from their inputs.
+# Core nodes, and what must leave nothing behind: inputs -> outputs. Pictures are collected from the inputs of
+# previews.
 CORE: dict[str, Callable[..., tuple[Any, ...]]] = {
     "LoadImage": _somebodys_picture,
     "PrimitiveStringMultiline": lambda value: (value,),
     "PreviewImage": lambda images: (),
     "MaskPreview": lambda mask: (),
     "PreviewAny": lambda source: (),
+    "EmuEditSavePairs": lambda pairs, name, layout: ("", "", 0),  # a thumbnail leaves nothing behind
 }
 
 
@@ -75,6 +78,8 @@ def run_workflow(prompt: dict[str, dict[str, Any]]) -> dict[str, Any]:
                 shown[node["_meta"]["title"]] = inputs["images"]
             elif kind == "EmuEditMaskPreview":
                 shown[node["_meta"]["title"]] = results[key][0]
+            elif kind == "EmuEditInspectPair":
+                shown[node["_meta"]["title"]] = results[key][INSPECTED]
         return results[key]
 
     for key in prompt:
@@ -90,7 +95,7 @@ def contact_sheet(pictures: dict[str, Any]) -> Any:
 
     from ..core.picture_files import to_pil
 
-    tiles = {title: to_pil(batch[0]) for title, batch in pictures.items()}
+    tiles = {title: to_pil(batch[0]) for title, batch in pictures.items() if len(batch)}
     wide = [title for title, tile in tiles.items() if tile.width > WIDE * tile.height]
     small = [title for title in tiles if title not in wide]
     columns = 3 if len(small) > 4 else 2
