@@ -4,7 +4,7 @@ A folder is laid out in one of two ways:
 - NAME.source.png, NAME.target.png and NAME.txt with the instruction, for each example (other picture formats
   are fine); or
 - examples.json (a list) or examples.jsonl (one object a line) of {"source", "target", "instruction"}, with
-  file names relative to the folder.
+  file names relative to the folder and inside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from torch import Tensor
@@ -144,6 +144,12 @@ def _listed_rows(listing: Path) -> list[tuple[str, Path, Path, str]]:
         where = f"{listing.name}, entry {number}"
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in KEYS):
             raise EmuEditError(f"examples: {where} is not {{{_wanted()}}}; mend it.")
+        for name in (entry["source"], entry["target"]):
+            # A listing may come from elsewhere, and must not reach what lies around its folder.
+            if any(path.anchor or ".." in path.parts for path in (Path(name), PureWindowsPath(name))):
+                raise EmuEditError(
+                    f"examples: {where} names {name!r}, outside its folder; put the picture into it."
+                )
         rows.append(
             (where, listing.parent / entry["source"], listing.parent / entry["target"], entry["instruction"])
         )

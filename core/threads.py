@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import torch
@@ -54,7 +54,9 @@ def run_all(
                         left = iter(())
                     raise
 
-    for done in [pool.submit(drain) for _ in range(workers)]:
+    begun = [pool.submit(drain) for _ in range(workers)]
+    wait(begun)
+    for done in begun:
         done.result()
 
 

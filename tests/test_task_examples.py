@@ -91,6 +91,17 @@ def spoil_missing(folder):
     )
 
 
+def spoil_outside(folder):
+    paint(folder.parent / "outside.png")
+    rows = [{"source": "a.source.png", "target": "../outside.png", "instruction": "x"}]
+    (folder / "examples.json").write_text(json.dumps(rows))
+
+
+def spoil_absolute(folder):
+    rows = [{"source": str(folder / "a.source.png"), "target": "a.target.png", "instruction": "x"}]
+    (folder / "examples.json").write_text(json.dumps(rows))
+
+
 def spoil_all(folder):
     for path in folder.iterdir():
         path.unlink()
@@ -107,14 +118,18 @@ def spoil_all(folder):
         (spoil_listing, "examples.json is not readable as JSON"),
         (spoil_entry, "examples.json, entry 1 is not"),
         (spoil_missing, "entry 1: picture: .*no.png does not exist"),
+        (spoil_outside, "entry 1 names '../outside.png', outside its folder"),
+        (spoil_absolute, "entry 1 names .*, outside its folder"),
         (spoil_all, "holds no NAME.source.png and no examples.json"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path, spoil, words):
-    write(tmp_path)
-    spoil(tmp_path)
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    write(folder)
+    spoil(folder)
     with pytest.raises(EmuEditError, match=words):
-        read_examples(tmp_path)
+        read_examples(folder)
 
 
 def test_no_folder_is_told(tmp_path):

@@ -26,6 +26,7 @@ from ..core.errors import EmuEditError
 from ..core.picture_files import check_apart, check_output, save_picture
 from ..core.task_examples import read_examples
 from ..core.task_inversion import InversionResult, InversionSettings, InversionStep, OnStep, invert_task
+from ..core.weights import write_json
 from .invert_options import add_options
 
 
@@ -61,7 +62,7 @@ def invert_folder(
     if sheet is not None:
         save_picture(sheet, result.preview)
     if report is not None:
-        report.write_text(json.dumps(as_dict(result, seconds), indent=1) + "\n", encoding="utf-8")
+        write_json(report, as_dict(result, seconds))
     return result
 
 
