@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import pytest
 from training_data import INSTRUCTIONS, TASKS, encoded, pair_members, picture, write_shards, write_tar
@@ -109,6 +110,23 @@ def test_magicbrush_folder(tmp_path):
     assert "output" in bad["42/3"]
 
 
+def test_pictures_that_come_later_are_noticed(tmp_path):
+    """So that a cache does not go on skipping what was missing when it was made."""
+    for place, folder in ((tmp_path / "m", "images/42"), (tmp_path / "i", "7")):
+        (place / folder).mkdir(parents=True)
+    turn = {"input": "a.png", "output": "b.png", "instruction": "add a hat"}
+    (tmp_path / "m" / "edit_sessions.json").write_text(json.dumps({"42": [turn]}))
+    (tmp_path / "i" / "7" / "prompt.json").write_text(json.dumps({"edit": "add a hat"}))
+    for name, late in (("m", "images/42/b.png"), ("i", "7/1_1.jpg")):
+        source = open_source(str(tmp_path / name))
+        (unit,) = source.units()
+        before = source.stamp(unit)
+        assert source.stamp(unit) == before
+        (tmp_path / name / late).touch()
+        os.utime((tmp_path / name / late).parent, ns=(1, 1))
+        assert source.stamp(unit) != before
+
+
 LAYOUTS = {
     "ip2p": ("original_image", "edited_image", "edit_prompt", {}),
     "magicbrush": (
@@ -139,6 +157,15 @@ def test_parquet_layouts(tmp_path, layout):
     assert "its target picture is missing" in bad.values() and "damaged" in bad["train-1.parquet"]
     if layout == "magicbrush":
         assert list(good) == ["9/2", "10/2"]
+
+
+def test_parquet_of_two_kinds_in_one_folder(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for name, layout in (("a", "ip2p"), ("b", "magicbrush")):
+        columns = LAYOUTS[layout][:3]
+        parquet.write_table(arrow.table({column: ["x"] for column in columns}), tmp_path / f"{name}.parquet")
+    with pytest.raises(EmuEditError, match="b.parquet holds magicbrush pairs but .* ip2p"):
+        open_source(str(tmp_path))
 
 
 def test_parquet_of_something_else(tmp_path):

@@ -48,7 +48,8 @@ class InstructPix2PixFolder:
         digest = hashlib.sha256()
         for name in self._names[_range(unit)]:
             prompt = self._place / name / "prompt.json"
-            digest.update(f"{name} {file_stamp(prompt) if prompt.is_file() else ''}".encode())
+            words = file_stamp(prompt) if prompt.is_file() else ""
+            digest.update(f"{name} {words} {_changed(prompt.parent)}".encode())
         return digest.hexdigest()[:16]
 
     def read(self, unit: str) -> list[RawPair | BadPair]:
@@ -94,7 +95,10 @@ class MagicBrushFolder:
         return _bundles(len(self._sessions))
 
     def stamp(self, unit: str) -> str:
-        return file_stamp(self._file)
+        digest = hashlib.sha256(file_stamp(self._file).encode())
+        for image, _ in self._sessions[_range(unit)]:
+            digest.update(f"{image} {_changed(self._place / 'images' / image)}".encode())
+        return digest.hexdigest()[:16]
 
     def read(self, unit: str) -> list[RawPair | BadPair]:
         found: list[RawPair | BadPair] = []
@@ -122,6 +126,14 @@ def _bundles(count: int) -> list[str]:
 def _range(unit: str) -> slice:
     start, end = unit.split("-")
     return slice(int(start), int(end))
+
+
+def _changed(folder: Path) -> int:
+    """When something was last put into a folder or taken out; 0 where there is none."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _json(path: Path) -> Any:

@@ -62,6 +62,11 @@ class ParquetSource:
                 known = "; ".join(f"{k}: {c.source}, {c.target}, {c.instruction}" for k, c in LAYOUTS.items())
                 raise EmuEditError(f"{path} has the columns {names}; known are those of {known}.")
             self.layout = self.layout or fitting[0]
+            if self.layout not in fitting:
+                raise EmuEditError(
+                    f"{path} holds {fitting[0]} pairs but the files before it {self.layout} pairs; give each "
+                    "data set a folder and a --data of its own."
+                )
             self._units |= {f"{name}:{group:06d}": (path, group) for group in range(groups)}
         self.name = f"{self.layout or 'parquet'}:{place.name}"
 

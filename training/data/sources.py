@@ -103,7 +103,7 @@ def open_sources(words: Sequence[str]) -> PairSource:
 
 
 def fingerprint(source: PairSource) -> str:
-    """Sixteen digits that change when a unit is added, taken away or written anew."""
+    """Sixteen digits that change when a unit is added, taken away or renamed."""
     digest = hashlib.sha256()
     for unit in source.units():
         digest.update(f"{unit}\n".encode())
