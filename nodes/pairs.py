@@ -172,8 +172,16 @@ class MakePair:
     ) -> tuple[Any, ...]:
         with host.slips_of(self):
             if instructions is None:
-                told = (task, instruction, source_caption, target_caption, original_object, edited_object)
-                wanted = [Instruction(*(value.strip() for value in told))]
+                wanted = [
+                    Instruction(
+                        task,
+                        instruction.strip(),
+                        source_caption.strip(),
+                        target_caption.strip(),
+                        original_object.strip(),
+                        edited_object.strip(),
+                    )
+                ]
             else:
                 wanted = read_instructions(instructions)
             masks = {k: m for k, m in zip(MASKED, (precise, soft, box), strict=True) if m is not None}
