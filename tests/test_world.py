@@ -1,11 +1,24 @@
 """The procedural picture world: exact, repeatable, closed vocabulary, honest held-out split."""
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from emu_edit.training.small import captions, data, edits, figures, maps, render, scene, wording
+from emu_edit.training.small import (
+    captions,
+    data,
+    edits,
+    figures,
+    make_pictures,
+    maps,
+    render,
+    scene,
+    wording,
+)
 
 SMALL = 64
 
@@ -274,3 +287,13 @@ def test_what_cannot_be_made_is_said_clearly():
         edits.make_example(0, 0, ("juggle",))
     with pytest.raises(ValueError, match="split"):
         edits.make_example(0, 0, split="validation")
+
+
+def test_the_packs_pictures_are_what_their_list_describes():
+    folder = Path(__file__).resolve().parent.parent / "pictures"
+    entries = json.loads((folder / "demo.json").read_text())["edits"]
+    assert len(entries) == 12
+    for entry in entries:
+        drawn = edits.as_bytes(render.render(make_pictures.scene_of(entry))).astype(int)
+        kept = np.asarray(Image.open(folder / entry["picture"]).convert("RGB")).astype(int)
+        assert np.abs(drawn - kept).max() <= 1, entry["picture"]

@@ -1,51 +1,39 @@
-"""Write the example pictures of the pack, and the twelve edits that the demo makes of them.
+"""Draw the example pictures of the pack from the scenes in their list.
 
     python -m emu_edit.training.small.make_pictures pictures
 
-The edits are the first that the held-out split of the world gives for each task below: they were fixed before
-the bundled editor was trained, and are not picked for success.
+The list, demo.json, holds twelve scenes and an edit of each. They were drawn from the world's held-out split
+before the bundled editor was trained, and are not picked for success.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from .edits import make_example
+from .finishes import as_bytes
+from .render import render
+from .scene import Obj, Scene, Text
 
-SEED = 2026
-DEMO = (
-    "local",
-    "local",
-    "remove",
-    "add",
-    "texture",
-    "background",
-    "global",
-    "style",
-    "color",
-    "color",
-    "detect",
-    "segment",
-)
+
+def scene_of(entry: Mapping[str, Any]) -> Scene:
+    """The scene that an entry of the list describes (dataclasses.asdict of it)."""
+    fields = dict(entry["scene"])
+    fields["objects"] = tuple(Obj(**thing) for thing in fields["objects"])
+    fields["text"] = Text(**fields["text"]) if fields["text"] else None
+    return Scene(**fields)
 
 
 def main() -> None:
-    """The command; its one argument is the folder."""
+    """The command; its one argument is the folder, with demo.json in it."""
     folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    edits = []
-    for number, task in enumerate(DEMO):
-        made = make_example(SEED, number, tasks=(task,), split="test")
-        name = f"scene_{number + 1:02}.png"
-        Image.fromarray(made.source).save(folder / name)
-        edits.append(
-            {"picture": name, "instruction": made.instruction, "task": task, "caption": made.source_caption}
-        )
-    (folder / "demo.json").write_text(json.dumps({"edits": edits}, indent=1) + "\n")
+    for entry in json.loads((folder / "demo.json").read_text())["edits"]:
+        Image.fromarray(as_bytes(render(scene_of(entry)))).save(folder / entry["picture"])
 
 
 if __name__ == "__main__":
