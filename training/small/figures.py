@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .fields import Part, box, circle, ellipse, join, polygon, stroke
+from .fields import Field, Part, box, circle, ellipse, join, polygon, stroke
 from .scene import as_float, frozen
 
 NECK, HEAD, HIP = (0.0, -0.40), (0.0, -0.70), (0.0, 0.22)
@@ -62,12 +62,16 @@ def joints(pose: str) -> np.ndarray:
     return frozen(np.array([*points, HEAD]))
 
 
+def _limb(at: np.ndarray, a: int, b: int, radius: float) -> Field:
+    return stroke(at[a, 0], at[a, 1], at[b, 0], at[b, 1], radius)
+
+
 def _limbs(pose: str, radius: float, rgb, gain: float = 1.0) -> list[Part]:
     """Arms and legs of a figure, each of two strokes."""
     at = joints(pose)
     chains = ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
     return [
-        Part(join(stroke(*at[a], *at[b], radius), stroke(*at[b], *at[c], radius)), rgb, gain, bulge=radius)
+        Part(join(_limb(at, a, b, radius), _limb(at, b, c, radius)), rgb, gain, bulge=radius)
         for a, b, c in chains
     ]
 
@@ -77,7 +81,7 @@ def _robot(pose: str) -> list[Part]:
     at = joints(pose)
     return [
         *_limbs(pose, 0.085, metal),
-        *(Part(circle(*at[k], 0.125), gain=0.9, bulge=0.1) for k in (3, 6, 9, 12)),
+        *(Part(circle(at[k, 0], at[k, 1], 0.125), gain=0.9, bulge=0.1) for k in (3, 6, 9, 12)),
         Part(stroke(0, -0.85, 0, -0.98, 0.03), metal, bulge=0),
         Part(circle(0, -0.97, 0.06), bulge=0.05),
         Part(box(-0.31, -0.42, 0.31, 0.34, 0.06), bulge=0.16),

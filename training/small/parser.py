@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -281,7 +282,7 @@ def _settled(seen: np.ndarray, scene: Scene) -> Scene:
     best = _total(seen, scene)
     for _ in range(3):
         obj, improved = scene.objects[k], False
-        steps = [
+        steps: list[dict[str, Any]] = [
             {"x": obj.x + LATTICE},
             {"x": obj.x - LATTICE},
             {"y": obj.y + LATTICE},

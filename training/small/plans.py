@@ -273,10 +273,12 @@ def _text(rng, split) -> Plan | None:
         new = replace(old, colour=colour)
     else:
         new = replace(old, word=word, colour=colour if kind == "reword_coloured" else old.colour)
-    if new == old or (kind.startswith("reword") and new.word == old.word):
+    if new == old or (kind.startswith("reword") and new and old and new.word == old.word):
         return None
+    told = old if kind in ("erase", "repaint") else new
+    assert told is not None
     values = {
-        "word": f'"{(old if kind in ("erase", "repaint") else new).word}"',
+        "word": f'"{told.word}"',
         "where": f"at the {place}",
         "colour": name(rng, colour),
         "a_colour": article(colour),
@@ -284,7 +286,7 @@ def _text(rng, split) -> Plan | None:
     }
     instruction = fill(rng, "text", kind, split, **values)
     scene = replace(scene, text=old)
-    return Plan(instruction, scene, replace(scene, text=new), (new or old).word, kind=kind)
+    return Plan(instruction, scene, replace(scene, text=new), (new or told).word, kind=kind)
 
 
 PLANS: dict[str, Callable] = {
