@@ -89,7 +89,7 @@ class SavePairs:
 
             written = save_pairs(folder, pairs, on_pair)
             shown = folder.relative_to(home).as_posix()
-            told = f"{len(pairs)} pairs in {len(written)} shards: {shown}"
+            told = f"{counted(len(pairs), 'pair')} in {counted(len(written), 'shard')}: {shown}"
             if layout != SHARDS_ONLY:
                 beside = folder.with_name(f"{folder.name}_{layout}")
                 beside.mkdir()
@@ -97,6 +97,11 @@ class SavePairs:
                 told += f"; {layout}: {beside.relative_to(home).as_posix()}"
         host.remark([told])
         return {"ui": {"text": [told]}, "result": (shown, told, len(pairs))}
+
+
+def counted(count: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def output_folder() -> Path:

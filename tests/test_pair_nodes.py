@@ -296,6 +296,7 @@ def test_saved_pairs_are_read_back_and_nothing_is_overwritten(comfy):
     several = fake_pairs()
     first, second = (SavePairs().save(several, "sets/mine", "imagefolder")["result"] for _ in range(2))
     assert [first[0], second[0]] == ["sets/mine_00001", "sets/mine_00002"] and first[2] == 3
+    assert first[1].startswith("3 pairs in 1 shard: sets/mine_00001; imagefolder: ")
     folder = comfy / "output" / first[0]
     pairs = list(read_pairs(folder))
     assert [pair.key for pair in pairs] == ["00000000", "00000001", "00000002"]
