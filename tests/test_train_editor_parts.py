@@ -138,6 +138,8 @@ def test_tensorboard_files(tmp_path):
         ({"drop_text": 0.7, "drop_both": 0.4}, "--drop-text, --drop-both, --drop-image is"),
         ({"precision": "fp8"}, "--precision is 'fp8'; give fp32 or bf16 or fp16"),
         ({"steps": True}, "steps is True"),
+        ({"sample_steps": 0}, "--sample-steps is 0; give a whole number"),
+        ({"seed": -1}, "--seed is -1; give 0 or more"),
     ],
 )
 def test_a_wrong_configuration_is_a_sentence(values, sentence):

@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.export is not None:
             from .editor.export import export
 
-            run = Path(options.run or TrainConfig().run)
-            step = export(run, options.export, options.export_precision, options.base or "")
+            config = read_options(options)
+            run = Path(config.run)
+            step = export(run, options.export, options.export_precision, config.base)
             _say(f"step {step} of {run} was written to {options.export}.")
         elif options.dry_run:
             from .editor.plan import plan

@@ -91,7 +91,7 @@ class LatentCache:
         Each file is written whole or not at all, so a killed build goes on where it was.
         """
         units = self.units()
-        if not (self._folder / INDEX).is_file():
+        if part == 0 and not (self._folder / INDEX).is_file():  # two writers would take each other's file
             write_whole(self._folder / INDEX, json.dumps({"identity": self._identity}).encode())
         made = 0
         for number, unit in enumerate(units):

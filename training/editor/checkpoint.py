@@ -90,14 +90,16 @@ def save_checkpoint(
     return whole
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, None if there is none; leftovers of a killed process are cleared away.
+def newest_checkpoint(folder: Path, clear: bool = False) -> Checkpoint | None:
+    """The newest whole checkpoint, None if there is none.
 
+    `clear`: take away what a killed process left, for the one process that writes here; beside a running
+    training it would take away the checkpoint that is being written.
     Raises EmuEditError when a checkpoint's files are not those it was saved with.
     """
     if not folder.is_dir():
         return None
-    for entry in folder.iterdir():
+    for entry in folder.iterdir() if clear else ():
         if entry.name.startswith(".step-") and entry.name.endswith((_PART, _OLD)):
             shutil.rmtree(entry, ignore_errors=True)
     found = _whole(folder)
@@ -141,7 +143,8 @@ def _check_room(folder: Path, needed: int) -> None:
 def _flush(path: Path) -> None:
     """Make a file or folder last. Systems that do not let a folder be opened need no flush."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        # Windows flushes only what may be written to, and Unix opens folders only to read.
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except PermissionError:
         if path.is_dir():
             return

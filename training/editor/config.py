@@ -90,10 +90,12 @@ class TrainConfig:
             "keep",
             "log_every",
             "workers",
+            "samples",
+            "sample_steps",
         )
         for name in whole:
             _check(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of 1 or more")
-        for name in ("warm_up", "samples_every", "samples", "task_width", "weight_decay", "clip", "minutes"):
+        for name in ("warm_up", "samples_every", "task_width", "seed", "weight_decay", "clip", "minutes"):
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("rate", "task_rate", "gamma"):
             _check(0 < getattr(self, name) < float("inf"), name, getattr(self, name), "a number above 0")

@@ -57,11 +57,11 @@ def train(run: Run, say: Say) -> None:
             )
             if line:
                 say(f"step {run.step}/{config.steps}  loss {line['loss']:.4f}  rate {run.rate:.2e}")
-            if config.samples_every and run.step % config.samples_every == 0:
-                run.draw_samples()
             if run.step % config.save_every == 0 or run.step == config.steps or stopping:
                 run.save()
                 saved = run.step
+            if config.samples_every and run.step % config.samples_every == 0:
+                run.draw_samples()
             if stopping:
                 break
     if saved != run.step:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.errors import EmuEditError
 from ...core.packages import need
+from ...core.pairs.durable import write_whole
 from ...core.predictor import bundled_predictor
 from ...core.predictors.base import TASKS
 from ..data.pairs import PairSource
@@ -56,7 +57,7 @@ class Run:
         self.main = bool(accelerator.is_main_process)
         self.editor: DiffusersBackbone = load_base(config)
         self._frozen = frozen_fingerprint(self.editor)
-        found = newest_checkpoint(self.folder / "checkpoints") if self.main else None
+        found = newest_checkpoint(self.folder / "checkpoints", clear=True) if self.main else None
         accelerator.wait_for_everyone()
         found = found or newest_checkpoint(self.folder / "checkpoints")
         for part in (self.editor.vae, self.editor.text_encoder):
@@ -65,6 +66,8 @@ class Run:
             self._place_frozen(accelerator.device)
         self.encoder = Encoder(self.editor)
         source = open_sources(config.data)
+        if config.samples_every:  # a slip is told now, not at the first sheet
+            open_sources(config.validation or config.data)
         self._fixed = config.fixed() | {
             "model": self._frozen,
             "data": fingerprint(source),
@@ -218,9 +221,8 @@ class Run:
     def write_config(self) -> None:
         """RUN/config.json: what --config of another run can read."""
         if self.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.config.to_json(), indent=1) + "\n"
-            (self.folder / "config.json").write_text(text, encoding="utf-8")
+            write_whole(self.folder / "config.json", text.encode())
 
 
 def _fill(values: dict[str, Any], file: Any) -> None:
