@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..core.backbone import Backbone
 from ..core.checkpoints import bundled_editor_path, load_editor, load_task
+from ..core.devices import usable_device
 from ..core.edit import EditSettings, Task, check_instructions, edit
 from ..core.errors import EmuEditError
 from ..core.images import fit_mask
@@ -122,18 +122,6 @@ def choose_task(choice: str, instruction: str, backbone: Backbone) -> tuple[Task
         f"task {choice!r}: the editor {backbone.name!r} knows {names}, and there is no such file; "
         "pick one of these, auto, none, or a task file."
     )
-
-
-def usable_device(device: str) -> str:
-    """The device that `device` means ("auto": CUDA, else the CPU), or EmuEditError if nothing runs on it."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()  # read back: the meta device makes tensors that hold nothing
-    except (RuntimeError, AssertionError, ModuleNotFoundError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise EmuEditError(f"device {device!r} cannot be used ({reason}); choose auto or cpu.") from problem
-    return device
 
 
 def open_editor(model: str | None, device: str = "auto", tokenizer: str | None = None) -> Any:

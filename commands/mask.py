@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..core.devices import usable_device
 from ..core.errors import EmuEditError
 from ..core.masks.loading import DETECTOR, SEGMENTER, kind_of, load_detector, load_segmenter
 from ..core.masks.overlay import overlay
@@ -17,7 +18,7 @@ from ..core.masks.soft_mask import MODES, SoftMaskSettings, make_masks
 from ..core.masks.sources import Detections, DetectSettings, Segmented, text_to_mask
 from ..core.masks.targets import Targets
 from ..core.picture_files import check_apart, check_output, load_picture, save_picture
-from .edit import open_editor, usable_device
+from .edit import open_editor
 
 EDITOR = "editor"
 

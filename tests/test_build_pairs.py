@@ -6,10 +6,8 @@ import errno
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from emu_edit.core.pairs.filters.standard import standard_filters
 from emu_edit.core.pairs.recipes import table
 from emu_edit.core.pairs.recipes.base import NoCandidate, RecipeContext, start
 from emu_edit.core.pairs.records import Candidate, Dropped, Instruction, PairJob, Verdict
-from emu_edit.training import build_pairs
 from emu_edit.training.pairs.plan import BuildPlan
 from emu_edit.training.pairs.rows import read_rows
 from emu_edit.training.pairs.run import build, one_process
@@ -33,6 +30,8 @@ from emu_edit.training.pairs.store import Store
 
 PLAN = BuildPlan(count=11, seed=3, tasks=("color", "detect"), chunk_jobs=2, shard_jobs=6, patience=50)
 ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = {"seed": 1, "size": 32, "tasks": "color,detect,segment", "chunk-jobs": 2, "shard-jobs": 8}
+SMALL = ["--quiet", *(part for name, value in OPTIONS.items() for part in (f"--{name}", str(value)))]
 
 
 class Killed(BaseException):
@@ -234,8 +233,22 @@ def test_another_build_is_not_mixed_in(tmp_path):
         toy_build(tmp_path / "a", replace(PLAN, seed=4))
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.txt").write_text("mine")
+    (tmp_path / "b" / ".thesis.txt.part").write_text("also mine")
     with pytest.raises(EmuEditError, match="not empty"):
         toy_build(tmp_path / "b")
+    assert set(tree(tmp_path / "b")) == {"thesis.txt", ".thesis.txt.part"}
+
+
+def test_a_damaged_summary_is_named_and_can_be_made_again(tmp_path):
+    toy_build(tmp_path)
+    whole, path = tree(tmp_path), tmp_path / "records" / "00000001.json"
+    path.write_text('{"pairs": ')
+    with pytest.raises(EmuEditError, match=r"00000001\.json cannot be read .* delete it"):
+        toy_build(tmp_path)
+    for later in sorted((tmp_path / "records").glob("*.json"))[1:]:
+        later.unlink()
+    toy_build(tmp_path)
+    assert tree(tmp_path) == whole
 
 
 def test_a_full_disk_stops_with_a_sentence_and_nothing_is_lost(tmp_path, monkeypatch):
@@ -334,42 +347,24 @@ def command(folder, *more):
         "sys.modules['emu_edit'] = m; s.loader.exec_module(m); "
         "from emu_edit.training.build_pairs import main; sys.exit(main(sys.argv[2:]))",
         str(ROOT / "__init__.py"),
-        *("--out", str(folder), "--seed", "1", "--size", "32", "--tasks", "color,detect,segment", "--quiet"),
-        *("--chunk-jobs", "2", "--shard-jobs", "8", *more),
+        *("--out", str(folder), *SMALL, *more),
     ]
+
+
+def real_kills(folder, kills, count):
+    """Build under so many SIGKILLs, and undisturbed; both must come to the same."""
+    script = str(Path(__file__).with_name("kill_builds.py"))
+    subprocess.run(
+        [sys.executable, script, str(folder), str(kills), "--count", str(count), *SMALL], check=True
+    )
+    whole = tree(folder / "whole")
+    assert tree(folder / "killed") == whole and len(whole) > 6
+
+
+def test_three_real_kills(tmp_path):
+    real_kills(tmp_path, 3, 40)
 
 
 @pytest.mark.skipif("EMU_EDIT_SLOW" not in os.environ, reason="takes minutes; set EMU_EDIT_SLOW=1")
 def test_fifty_real_kills(tmp_path):
-    """Each run is killed at a random moment after it has written at least one file more."""
-    folder, kills, chance = tmp_path / "killed", 0, random.Random(1)
-    count = ("--count", "500")
-    while kills < 50:
-        run, before, more = subprocess.Popen(command(folder, *count)), newest(folder), chance.randint(1, 4)
-        while more and run.poll() is None:
-            time.sleep(0.002)
-            if newest(folder) != before:
-                before, more = newest(folder), more - 1
-        time.sleep(0.2 * chance.random())
-        assert run.poll() is None, f"it ended after {kills} kills"
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        kills += 1
-    subprocess.run(command(folder, *count), check=True)
-    subprocess.run(command(tmp_path / "whole", *count), check=True)
-    assert tree(folder) == tree(tmp_path / "whole")
-
-
-def newest(folder):
-    """The number and last change of what is in a folder, for telling whether anything was written."""
-    places = (folder, folder / "work", folder / "shards", folder / "records")
-    return [place.stat().st_mtime_ns for place in places if place.is_dir()]
-
-
-def test_the_command_says_what_is_wrong(tmp_path, capsys):
-    assert build_pairs.main(["--out", str(tmp_path), "--count", "0"]) == 1
-    assert "count is 0" in capsys.readouterr().err
-    assert build_pairs.main(["--out", str(tmp_path), "--count", "1", "--tasks", "local,nonsense"]) == 1
-    assert "'nonsense' is no task" in capsys.readouterr().err
-    assert build_pairs.main(["--out", str(tmp_path), "--count", "1", "--tasks", "style"]) == 1
-    assert "style cannot be made" in capsys.readouterr().err
+    real_kills(tmp_path, 50, 400)

@@ -144,3 +144,25 @@ def test_options_that_do_not_fit_are_told(tmp_path, capsys):
         command = ["--out", str(tmp_path / "out"), "--count", "1", "--tasks", "color", "--quiet", *more]
         assert build_pairs.main(command) == 1
         assert told in capsys.readouterr().err, more
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        (["--count", "0"], "count is 0"),
+        (["--tasks", "local, nonsense"], "'nonsense' is no task"),
+        (["--masks", "precise,round"], "'round' is no mask"),
+        (["--masks", ","], "there are no masks"),
+        (["--filters", "beauty"], "'beauty' is no filter"),
+        (["--split", "holdout"], "'holdout' is no split"),
+        (["--patience", "0"], "patience is 0"),
+        (["--max-jobs", "-1"], "max_jobs is -1"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--tasks", "style", "--model", "nowhere"], "nowhere"),
+    ],
+)
+def test_the_command_says_what_is_wrong(options, told, tmp_path, capsys):
+    assert build_pairs.main(["--out", str(tmp_path / "out"), "--count", "1", *options]) == 1
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -17,10 +17,15 @@ pytestmark = pytest.mark.skipif(
 COUNT = ("--count", "60")
 
 
-def workers() -> list[int]:
-    """The processes of the actors that hold the models."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listed.splitlines() if "ray::MapWorker" in line]
+def workers(run: int) -> list[int]:
+    """The processes of the actors that hold the models, among those that process `run` started."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    ours, before = {run}, 0
+    while len(ours) > before:
+        before = len(ours)
+        ours |= {int(pid) for pid, parent, *_ in lines if int(parent) in ours}
+    return [int(pid) for pid, _, *name in lines if int(pid) in ours and "ray::MapWorker" in "".join(name)]
 
 
 def test_two_workers_give_the_pairs_of_one_process(tmp_path):
@@ -34,7 +39,7 @@ def test_a_worker_killed_in_mid_run_costs_no_pair(tmp_path):
     run = subprocess.Popen(command(tmp_path / "ray", *COUNT, "--ray", "--workers", "2"))
     while run.poll() is None and not list((tmp_path / "ray").glob("work/*.tar")):
         time.sleep(0.05)
-    killed = workers()[:1] if run.poll() is None else []
+    killed = workers(run.pid)[:1] if run.poll() is None else []
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     assert run.wait() == 0 and killed

@@ -10,9 +10,10 @@ import pytest
 from editors_on_disk import save_trained
 
 from emu_edit.commands import listing
-from emu_edit.commands.edit import open_editor, usable_device
+from emu_edit.commands.edit import open_editor
 from emu_edit.commands.main import main
 from emu_edit.core.checkpoints import load_editor
+from emu_edit.core.devices import usable_device
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.model_numbers import check_autoencoder, check_defaults, check_scheduler
 from emu_edit.nodes.loaders import signature

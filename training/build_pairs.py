@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..core.devices import usable_device
 from ..core.errors import EmuEditError
 from ..core.pairs.recipes.base import MASKED, TRIES
 from ..core.tasks import TASK_IDS
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="grammar (default), a .jsonl file, `server URL`, or `local FOLDER`",
     )
     add("--llm", default="", metavar="NAME", help="the language model's name at the server")
+    add("--llm-key", default="", metavar="VARIABLE", help="environment variable that holds the server's key")
     add("--model", default="", metavar="PATH", help="text-to-image model: diffusers folder or .safetensors")
     add("--size", type=int, default=0, metavar="PX", help="pixels of the longest side (default: the model's)")
     add("--tries", type=int, default=TRIES, metavar="N", help=f"tries of a job (default {TRIES})")
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-control", action="store_true", help="without attention control (for ablations)")
     add("--masks", default=",".join(MASKED), metavar="A,B", help="masks to try, or blank (for ablations)")
     add("--split", default="train", help="the world's split (default train)")
-    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    add("--device", default="cpu", help="cpu (default), auto, cuda, cuda:1, mps")
     add(
         "--chunk-jobs",
         type=int,
@@ -107,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
 def plan_from(options: argparse.Namespace) -> BuildPlan:
     """The plan that the options ask for; tasks are as given, or all."""
     how = ":".join(options.instructions)
@@ -116,17 +122,18 @@ def plan_from(options: argparse.Namespace) -> BuildPlan:
     return BuildPlan(
         count=options.count,
         seed=options.seed,
-        tasks=tuple(options.tasks.split(",")) if options.tasks else TASK_IDS,
+        tasks=_names(options.tasks) or TASK_IDS,
         captions=captions,
         pictures=options.pictures,
         instructions=how,
         llm=options.llm,
+        key_variable=options.llm_key,
         model=options.model,
         size=options.size,
         tries=options.tries,
         steps=options.steps,
         keep=options.keep,
-        filters=tuple(options.filters.split(",")) if options.filters else (),
+        filters=_names(options.filters),
         scorer=options.scorer,
         detector=options.detector,
         segmenter=options.segmenter,
@@ -134,7 +141,7 @@ def plan_from(options: argparse.Namespace) -> BuildPlan:
         segmentation=options.segmentation,
         pose=options.pose,
         control=not options.no_control,
-        masks=tuple(options.masks.split(",")),
+        masks=_names(options.masks),
         split=options.split,
         device=options.device,
         chunk_jobs=options.chunk_jobs,
@@ -166,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, tell) -> None:
     """Build what the options ask for."""
     plan = plan_from(options)
+    plan = replace(plan, device=usable_device(plan.device))
     world = world_of(plan)
     context = context_of(plan, world)
     tasks, impossible = possible(plan, context)

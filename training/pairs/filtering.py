@@ -24,7 +24,8 @@ def judge_of(plan: BuildPlan, context: RecipeContext) -> Judge:
         from ...core.metric_presets import preset
         from ...core.scorer import Scorer
 
-        scorer = Scorer(preset("ultraedit-like"), clip=load_clip(Path(plan.scorer), plan.device))
+        # Pictures squashed, not cropped, as InstructPix2Pix prepares them for the filter.
+        scorer = Scorer(preset("paper-like"), clip=load_clip(Path(plan.scorer), plan.device))
     if plan.depth:
         from ...core.pairs.filters.models import load_depth
 

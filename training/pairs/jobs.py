@@ -1,6 +1,7 @@
 """Where jobs come from: the procedural world, captions with a writer of instructions, or ready instructions.
 
-Job n follows from the plan and n alone: item n // len(tasks) of the source, with task n % len(tasks).
+Job n follows from the plan and n alone: item n // len(tasks) of the source, with task n % len(tasks). Of
+ready instructions it is the n-th, with its own task.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ...core.pairs.instructions.backend import Backend
 from ...core.pairs.instructions.write import Order, Writer, WriteSettings, Written
 from ...core.pairs.recipes import annotators
 from ...core.pairs.recipes.base import Annotator, RecipeContext
-from ...core.pairs.recipes.table import missing
+from ...core.pairs.recipes.table import RECIPES, missing
 from ...core.pairs.records import PairJob
 from ...core.picture_files import load_picture
 from .jobs import CaptionJobs, InstructionJobs, Jobs, PictureJobs, WorldJobs
@@ -66,7 +66,7 @@ def _backend(plan: BuildPlan) -> Backend:
 
         if not plan.llm:
             raise EmuEditError("build: --instructions server:URL needs --llm, the model's name there.")
-        return HttpServer(rest, plan.llm)
+        return HttpServer(rest, plan.llm, plan.key_variable)
     raise EmuEditError(
         f"build: {plan.instructions!r} writes no instructions; give grammar, a .jsonl file, local:FOLDER or "
         "server:URL."
@@ -143,7 +143,8 @@ def _text_to_image(plan: BuildPlan, world: World | None):
     from ...core.checkpoints import bundled_editor_path, load_editor
 
     path = Path(plan.model) if plan.model else bundled_editor_path().parent / "small_base"
-    if not plan.model and not (world is not None and path.is_dir()):
+    needed = any("backbone" in RECIPES[task].needs for task in plan.tasks)
+    if not plan.model and not (world is not None and needed and path.is_dir()):
         return None
     backbone = load_editor(path, plan.device, kind="text-to-image")
     if backbone.takes_image:

@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ...core.errors import EmuEditError
-from ...core.pairs.recipes.base import MASKED, TRIES
+from ...core.pairs.filters.standard import NAMES
+from ...core.pairs.recipes.base import BLANK, MASKED, TRIES
 from ...core.tasks import TASK_IDS
+from ..small.scene import SPLITS
 
 #: What may differ when a build is taken up again: how far it goes, and how it is run.
-FREE = ("count", "max_jobs", "patience")
+FREE = ("count", "max_jobs", "patience", "key_variable")
 WORLD = "world"
 GRAMMAR = "grammar"
+MASKS = (*MASKED, BLANK)
+LEAST = {"count": 1, "seed": 0, "size": 0, "tries": 1, "steps": 0, "keep": 1, "chunk_jobs": 1}
+LEAST |= {"max_jobs": 0, "patience": 1}
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,10 @@ class BuildPlan:
     the procedural world, or a file, one caption a line (.txt) or {"caption", "picture"} (.jsonl). pictures: a
     folder of pictures for the tasks that start from a real one; a caption is a .txt of the same name.
     instructions: "grammar" (rules alone), "file:" and a .jsonl of ready ones, "local:FOLDER", or "server:URL"
-    and `llm` the model's name there. model: a text-to-image model, "" for the world's own. size: pixels of
-    the world's pictures, or of generated ones (0: the model's). tries, steps, keep: tries of a job, denoising
-    steps (0: the model's), pairs kept of a job. filters: names of those applied, empty for all of them.
+    and `llm` the model's name there (key_variable: the environment variable that holds its key). model: a
+    text-to-image model, "" for the world's own. size: pixels of the world's pictures, or of generated ones
+    (0: the model's). tries, steps, keep: tries of a job, denoising steps (0: the model's), pairs kept of a
+    job. filters: names of those applied, empty for all of them.
     scorer, detector, segmenter, depth, segmentation, pose: folders of models ("": none). control,
     masks: the ablation.
     chunk_jobs, shard_jobs: jobs of a unit of work and of a shard. max_jobs: give up there (0: 40 jobs a pair
@@ -41,6 +47,7 @@ class BuildPlan:
     pictures: str = ""
     instructions: str = GRAMMAR
     llm: str = ""
+    key_variable: str = ""
     model: str = ""
     size: int = 0
     tries: int = TRIES
@@ -63,14 +70,19 @@ class BuildPlan:
     patience: int = 2000
 
     def __post_init__(self) -> None:
-        for name, least in (("count", 1), ("seed", 0), ("tries", 1), ("keep", 1), ("chunk_jobs", 1)):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise EmuEditError(f"build: {name} is {getattr(self, name)}; give {least} or more.")
-        if not self.tasks:
-            raise EmuEditError("build: there are no tasks; name at least one.")
-        for task in self.tasks:
-            if task not in TASK_IDS:
-                raise EmuEditError(f"build: {task!r} is no task; give some of {', '.join(TASK_IDS)}.")
+        kinds = ((self.tasks, "task", TASK_IDS), (self.filters, "filter", NAMES), (self.masks, "mask", MASKS))
+        for names, what, known in kinds:
+            for name in names:
+                if name not in known:
+                    raise EmuEditError(f"build: {name!r} is no {what}; give some of {', '.join(known)}.")
+        for names, what, _ in (kinds[0], kinds[2]):
+            if not names:
+                raise EmuEditError(f"build: there are no {what}s; name at least one.")
+        if self.split not in SPLITS:
+            raise EmuEditError(f"build: {self.split!r} is no split; give one of {', '.join(SPLITS)}.")
         if self.shard_jobs < 1 or self.shard_jobs % self.chunk_jobs:
             raise EmuEditError(
                 f"build: {self.shard_jobs} jobs in a shard are no multiple of the {self.chunk_jobs} in a "

@@ -16,12 +16,14 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
-from ...core.pairs.durable import clear_parts, remove, write_whole
+from ...core.pairs.durable import PART, clear_parts, remove, write_whole
 from ...core.pairs.index import write_index
 from .plan import BuildPlan
 from .rows import Part, Tally, kept_keys, read_part, read_rows
 
 PLAN, WORK = "build.json", "work"
+OWN = (".lock", f".{PLAN}{PART}")
+"""What a build that was killed before its plan was written may have left."""
 
 
 class Store:
@@ -30,8 +32,8 @@ class Store:
     def __init__(self, folder: Path, plan: BuildPlan, total: int) -> None:
         self.folder, self.plan, self.total = Path(folder), plan, total
         self.work = self.folder / WORK
-        clear_parts(self.folder)
         self._check_plan()
+        clear_parts(self.folder)  # not before: the folder of somebody else's files is left as it is
         self.tally = Tally()
         self.shard = self.kept = self.barren = 0
         self._resume()
@@ -56,7 +58,7 @@ class Store:
                     f"build: {self.folder} holds more than {self.plan.count} pairs already; give a count of "
                     f"{before.count} or more, or another folder."
                 )
-        elif self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir()):
+        elif self.folder.is_dir() and any(p.name not in OWN for p in self.folder.iterdir()):
             raise EmuEditError(f"build: {self.folder} is not empty and holds no build; give another folder.")
         write_whole(path, shards.dump(self.plan.to_json()) + b"\n")
 
@@ -73,9 +75,19 @@ class Store:
     def summaries(self) -> Iterator[dict[str, Any]]:
         """The finished shards' summaries, in order."""
         shard = 0
-        while (path := self.summary_path(shard)).is_file():
-            yield json.loads(path.read_text(encoding="utf-8"))
+        while self.summary_path(shard).is_file():
+            yield self._summary(shard)
             shard += 1
+
+    def _summary(self, shard: int) -> dict[str, Any]:
+        path = self.summary_path(shard)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as damage:
+            raise EmuEditError(
+                f"{path} cannot be read ({damage}); delete it and those of higher numbers, and the same "
+                "command makes these shards again."
+            ) from damage
 
     def summaries_kept(self) -> int:
         return sum(summary["pairs"] for summary in self.summaries())
@@ -108,7 +120,7 @@ class Store:
     @property
     def finished(self) -> bool:
         """Whether the last shard was written, enough pairs or not."""
-        return self.shard > 0 and json.loads(self.summary_path(self.shard - 1).read_text())["cut"]
+        return self.shard > 0 and self._summary(self.shard - 1)["cut"]
 
     def put(self, chunk: int, part: bytes) -> None:
         """Write a chunk's part; the same chunk may come twice and is the same."""
