@@ -51,7 +51,10 @@ def check_server(address: str, key_variable: str) -> None:
     This machine is always allowed, other hosts only if EMU_EDIT_SERVERS, which whoever started ComfyUI has
     set, lists them; keys only from variables whose names begin with EMU_EDIT_.
     """
-    host_name = urlsplit(address).hostname or ""
+    try:
+        host_name = urlsplit(address).hostname or ""
+    except ValueError:  # brackets around no address
+        host_name = ""
     listed = {name.strip().lower() for name in os.environ.get(ALLOWED, "").split(",") if name.strip()}
     if host_name not in ("127.0.0.1", "localhost", "::1") and host_name not in listed:
         raise EmuEditError(

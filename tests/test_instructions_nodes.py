@@ -70,6 +70,7 @@ def test_rules_write_lines_a_table_and_a_report():
     [
         ({"captions": " \n "}, "captions"),
         ({"backend": SERVER, "server": "http://api.example.com/v1"}, "EMU_EDIT_SERVERS"),
+        ({"backend": SERVER, "server": "http://[x/v1"}, "EMU_EDIT_SERVERS"),
         ({"backend": SERVER, "key_variable": "OPENAI_API_KEY"}, "EMU_EDIT_API_KEY"),
         ({"backend": SERVER, "key_variable": "EMU_EDIT_SERVERS"}, "not allowed"),
         ({"backend": LOCAL}, "models/LLM"),

@@ -235,8 +235,11 @@ def test_redirects_are_not_followed(monkeypatch):
     ("values", "says"),
     [
         ({"address": "ftp://x/v1"}, "server address"),
-        ({"address": "http://user:pw@x/v1"}, "server address"),
-        ({"address": "http://x/v1?key=1"}, "server address"),
+        ({"address": "http://user:hush@x/v1"}, "server address"),
+        ({"address": "http://x/v1?key=hush"}, "server address"),
+        ({"address": "http://:hush@x/v1"}, "server address"),
+        ({"address": "http://[x/v1"}, "server address"),
+        ({"address": "http://x:port/v1"}, "server address"),
         ({"address": "localhost:11434"}, "server address"),
         ({"model": " "}, "model: it is empty"),
         ({"timeout": 0.0}, "timeout is 0"),
@@ -244,8 +247,9 @@ def test_redirects_are_not_followed(monkeypatch):
     ],
 )
 def test_settings_are_checked(values, says):
-    with pytest.raises(EmuEditError, match=says):
+    with pytest.raises(EmuEditError, match=says) as slip:
         HttpServer(**{"address": "http://127.0.0.1:1/v1", "model": "m", **values})
+    assert "hush" not in str(slip.value)
 
 
 def test_near_and_far_hosts():

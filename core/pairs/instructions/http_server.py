@@ -53,17 +53,23 @@ class HttpServer:
     writes_objects = True
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        try:
+            parts = urlsplit(self.address)
+            sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number, brackets around no address
+            sound = False
+        if not sound or "@" in self.address or parts.query or parts.fragment:
+            # What may hold a password is not repeated.
+            shown = "" if "@" in self.address or "?" in self.address else f" {self.address!r}"
             raise EmuEditError(
-                f"server address {self.address!r}: give one such as http://127.0.0.1:11434/v1, without name, "
+                f"server address{shown}: give one such as http://127.0.0.1:11434/v1, without name, "
                 "key or question mark."
             )
         if not self.model.strip():
             raise EmuEditError("model: it is empty; give the model's name on the server, such as llama3.1.")
         if not self.timeout > 0:
             raise EmuEditError(f"timeout is {self.timeout}; give more than 0 seconds.")
-        if self.key_variable and parts.scheme == "http" and not is_near(parts.hostname):
+        if self.key_variable and parts.scheme == "http" and not is_near(parts.hostname or ""):
             raise EmuEditError(
                 f"server address {self.address!r}: the key would go there unencrypted; use https."
             )

@@ -48,8 +48,8 @@ class LocalModel:
             model = models.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError, ImportError) as problem:
-            line = str(problem).splitlines()[0]
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as problem:
+            line = (str(problem).splitlines() or ["no reason told"])[0]
             raise EmuEditError(
                 f"local model: {folder} cannot be read as a language model ({line}); give a complete folder."
             ) from problem
