@@ -123,6 +123,19 @@ def test_scores_of_known_pictures():
     assert halfway["inside"] == pytest.approx(0.5) and halfway["success"] == 0.0
 
 
+def test_slips_are_sentences_before_any_work(tmp_path, capsys):
+    for arguments, words in (
+        (["--scenes", "0"], "--scenes is 0"),
+        (["--json", str(tmp_path / "no" / "x.json")], "--json"),
+        (["--sheet", str(tmp_path / "x.bmpp")], "picture format"),
+        (["--model", str(tmp_path / "no")], "no"),
+    ):
+        assert evaluate.main(arguments) == 1
+        assert words in capsys.readouterr().err
+    assert train_module.main(["--run", str(tmp_path / "run"), "--from", str(tmp_path / "no")]) == 1
+    assert str(tmp_path / "no") in capsys.readouterr().err
+
+
 def test_evaluation_writes_what_was_promised(whole_run, tmp_path):
     out = tmp_path / "report.json"
     evaluate.main(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..core.backbone import Backbone
 from ..core.checkpoints import bundled_editor_path, load_editor
 from ..core.edit import EditSettings, edit
 from ..core.errors import EmuEditError
+from ..core.picture_files import check_output
 from ..core.predictor import task_for
 from ..core.tasks import NO_TASK
 from .small import report as reports
@@ -157,8 +159,8 @@ def _vectors(editor: Backbone, told: Sequence[str]) -> Tensor | None:
     return torch.stack([known.get(name, zero) for name in told])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module's docstring."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see the module's docstring. Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -183,8 +185,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--markdown", type=Path)
     parser.add_argument("--sheet", type=Path, help="picture of the best, median and worst edit of every task")
     chosen = parser.parse_args(arguments)
-    if chosen.scenes < 1:
-        raise EmuEditError(f"evaluate: --scenes is {chosen.scenes}; give 1 or more.")
+    try:
+        _run(chosen)
+    except EmuEditError as slip:
+        print(slip, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(chosen: argparse.Namespace) -> None:
+    """Carry out the parsed command; what cannot be written is refused before the work."""
+    for name in ("scenes", "batch"):
+        if getattr(chosen, name) < 1:
+            raise EmuEditError(f"evaluate: --{name} is {getattr(chosen, name)}; give 1 or more.")
+    for name in ("json", "markdown"):
+        file = getattr(chosen, name)
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise EmuEditError(f"evaluate: --{name} {file} is no file in a folder that exists; give one.")
+    if chosen.sheet is not None:
+        check_output(chosen.sheet)
     report, made = evaluate(
         chosen.model,
         chosen.scenes,
@@ -218,4 +237,4 @@ def _scorer(clip: Path | None, dino: Path | None) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -33,7 +33,7 @@ def save_state(
     tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     beside = path.with_name(path.name + ".new")
     save_file(tensors, beside, metadata={"progress": json.dumps(progress)})
-    with open(beside, "rb") as written:
+    with open(beside, "r+b") as written:  # Windows flushes only what may be written to
         os.fsync(written.fileno())
     os.replace(beside, path)
 

@@ -8,6 +8,7 @@ Stop it at any time; the same command goes on. `--export models/small` writes th
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,8 @@ from .state import load_state, save_state
 from .work import WORK
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command; see the module's docstring."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command; see the module's docstring. Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,7 +63,12 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     recipe = Recipe() if chosen.rate is None else replace(Recipe(), rate=chosen.rate)
-    train(recipe, chosen)
+    try:
+        train(recipe, chosen)
+    except EmuEditError as slip:
+        print(slip, file=sys.stderr)
+        return 1
+    return 0
 
 
 def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
@@ -148,4 +154,4 @@ def _average(ema: dict[str, torch.Tensor], trainee: torch.nn.Module, keep: float
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
