@@ -77,7 +77,7 @@ def test_charts_show_every_series(tmp_path):
 def test_sizes_are_set_by_name():
     sizes = with_values(Sizes(), ["scenes=5", "counts=1,3", "tasks=add,remove"])
     assert (sizes.scenes, sizes.counts, sizes.tasks) == (5, (1, 3), ("add", "remove"))
-    for bad in ("scenes=many", "fly=1", "scenes", "learning=3"):
+    for bad in ("scenes=many", "fly=1", "scenes", "learning=3", "seeds=", "tasks=fly", "probe=fly"):
         with pytest.raises(EmuEditError, match="--set"):
             with_values(Sizes(), [bad])
 

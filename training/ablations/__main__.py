@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import EmuEditError
+from ...core.tasks import TASK_IDS
+from ..small.unseen import UNSEEN
 from . import few_shot, multitask, turns, vectors
 from .cells import Cells
 from .lab import QUICK, Lab, Sizes
@@ -23,12 +25,16 @@ MEASURES = {
     "e": turns.measure,
 }
 
+NAMES = {"tasks": TASK_IDS, "expert_tasks": TASK_IDS, "probe": TASK_IDS, "unseen": UNSEEN}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is missing, then write the report; returns the exit code."""
     names = ", ".join(field.name for field in fields(Sizes) if field.name != "learning")
     parser = argparse.ArgumentParser(prog="ablations", description="Emu Edit's ablations, reproduced small.")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the table and plots")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the table and plots: docs (with --quick: CACHE/quick)"
+    )
     parser.add_argument("--cache", type=Path, default=Path("runs/ablations"), help="folder of the results")
     parser.add_argument("--model", type=Path, help="folder of the editor; the bundled one by default")
     parser.add_argument("--only", nargs="*", choices=ALL, default=list(ALL), help="measure only these")
@@ -37,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         sizes = with_values(QUICK if chosen.quick else Sizes(), chosen.set)
-        chosen.out.mkdir(parents=True, exist_ok=True)
+        out = chosen.out or (chosen.cache / "quick" if chosen.quick else Path("docs"))
+        out.mkdir(parents=True, exist_ok=True)
         found: dict[str, dict[str, Any] | None] = {}
         for letter, measure in MEASURES.items():
             cells = Cells(chosen.cache, letter in chosen.only, lambda line: print(line, flush=True))
             found[letter] = measure(Lab(sizes, cells, chosen.model))
         name = Lab(sizes, cells, chosen.model).editor().name
-        print(f"wrote {write_report(chosen.out, found, sizes, name, command_of(chosen))}")
+        print(f"wrote {write_report(out, found, sizes, name, command_of(chosen))}")
     except EmuEditError as slip:
         print(f"ablations: {slip}", file=sys.stderr)
         return 1
@@ -80,6 +87,11 @@ def with_values(sizes: Sizes, given: Sequence[str]) -> Sizes:
                 new = type(old)(value)
         except ValueError:
             raise EmuEditError(f"--set {item}: {value!r} is not of the kind of {old!r}.") from None
+        known = NAMES.get(name, ())
+        each = new if isinstance(new, tuple) else (new,)
+        if not each or known and not {*each} <= {*known}:
+            of = f" of {', '.join(known)}" if known else ""
+            raise EmuEditError(f"--set {item}: give one or more values{of}.")
         sizes = replace(sizes, **{name: new})
     return sizes
 

@@ -137,14 +137,13 @@ def _number(value: Any) -> float:
 
 
 def new_editor(size: int, seed: int, count: int) -> DiffusersBackbone:
-    """A small editor with fresh weights for pictures of `size` pixels; its autoencoder is that of `count`."""
+    """A small editor with fresh weights for pictures of `size` pixels; `count` pairs give the autoencoder."""
     recipe = replace(Recipe(), picture=size)
     pairs = Pairs(recipe.world_seed + 1, size, TASK_IDS)
     pictures = [
-        pairs[i][side] for i in range(min(96, recipe.component_pairs)) for side in ("source", "target")
+        pairs[i][side] for i in range(min(count, recipe.component_pairs)) for side in ("source", "target")
     ]
-    editor = build_editor(recipe, vocabulary(), to_planes(torch.stack(pictures)), seed)
-    return editor
+    return build_editor(recipe, vocabulary(), to_planes(torch.stack(pictures)), seed)
 
 
 def world_stream(tasks: Sequence[str], batch: int, size: int, seed: int) -> Iterator[dict[str, Any]]:
