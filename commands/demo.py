@@ -34,6 +34,10 @@ def read_edits(file: Path) -> list[dict[str, str]]:
     return edits
 
 
+def _steps(count: int | None) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
+
+
 def demo(out: str, model: str | None, file: str, device: str) -> None:
     """Run all edits of `file` and write `out`/contact_sheet.png and `out`/report.json."""
     from ..core.edit import EditSettings
@@ -48,7 +52,7 @@ def demo(out: str, model: str | None, file: str, device: str) -> None:
     backbone = open_editor(model, device)
     loading = time.perf_counter() - started
     settings = EditSettings().filled(backbone)
-    print(f"{backbone.name} loaded in {loading:.1f} s; {settings.steps} steps an edit on {backbone.device}")
+    print(f"{backbone.name} loaded in {loading:.1f} s; {_steps(settings.steps)} an edit on {backbone.device}")
 
     entries, rows = [], []
     for entry, picture in zip(edits, pictures, strict=True):
@@ -62,7 +66,7 @@ def demo(out: str, model: str | None, file: str, device: str) -> None:
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    heading = f"{backbone.name}: {len(rows)} edits, {settings.steps} steps, {mean:.2f} s an edit"
+    heading = f"{backbone.name}: {len(rows)} edits, {_steps(settings.steps)}, {mean:.2f} s an edit"
     with replacing(folder / "contact_sheet.png") as part:
         contact_sheet(entries, heading, "each: input, edit, what changed").save(part, format="PNG")
     report = {

@@ -73,6 +73,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         "point",
         r"(?:mark|highlight|select|trace|show) (?:all )?(?:the )?(?:pixels|shape|outline|edges) of {obj}",
     ),
+    ("point", r"(?:mark|highlight|select|show|mask) all of {obj}"),
     ("swap", r"substitute {new} for {obj}"),
     ("swap", r"(?:replace|swap|exchange|switch|substitute) {obj} (?:with|by|for) {new}"),
     ("swap", r"(?:[\w' ]+? )?(?P<new>(?:an?|the|some) .+?) (?:instead of|in place of) {obj}"),

@@ -50,7 +50,7 @@ class Recipe:
     )
     # Editing with it
     defaults: dict[str, float] = field(
-        default_factory=lambda: {"steps": 3, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}
+        default_factory=lambda: {"steps": 1, "text_guidance": 1.0, "image_guidance": 1.0, "size": 128}
     )
 
     def to_json(self) -> dict[str, object]:
