@@ -45,8 +45,8 @@ class LoadTextToImage:
     CATEGORY = "Emu Edit/Pairs"
     DESCRIPTION = (
         "Loads the text-to-image model that Make Pair generates with. The bundled base needs no download and "
-        "draws the small world, so far its backgrounds and hardly its things; for photographs put a Stable Diffusion 1.5 into "
-        "models/checkpoints (.safetensors) or models/diffusers (a folder)."
+        "draws the small world, so far its backgrounds and hardly its things; for photographs put a Stable "
+        "Diffusion 1.5 into models/checkpoints (.safetensors) or models/diffusers (a folder)."
     )
     SEARCH_ALIASES = ["stable diffusion", "sd15", "base model", "load checkpoint", "text to image", "pairs"]
     FUNCTION = "load"
