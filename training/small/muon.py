@@ -1,7 +1,7 @@
 """Muon: momentum whose update is brought to an orthogonal matrix, for the hidden weights.
 
-Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Biases, gains, embeddings and the
-first and last layers stay with AdamW.
+Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Biases, gains, embeddings and
+the first and last layers stay with AdamW.
 """
 
 from __future__ import annotations
