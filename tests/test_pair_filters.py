@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -12,17 +11,14 @@ import torch.nn.functional as F
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.masks.phrases import Phrase
 from emu_edit.core.masks.sources import NONE_FOUND, DetectSettings, Found
-from emu_edit.core.pairs.filters.base import Finding, NotRun
 from emu_edit.core.pairs.filters.clip import ClipFilter
 from emu_edit.core.pairs.filters.depth import DepthFilter, depth_distance
 from emu_edit.core.pairs.filters.difference import ChangedFilter, OutsideFilter
-from emu_edit.core.pairs.filters.judge import best, judge, judge_all
+from emu_edit.core.pairs.filters.judge import judge_all
 from emu_edit.core.pairs.filters.lettering import LetteringFilter, likeness
-from emu_edit.core.pairs.filters.models import Preparation, load_depth, load_reader
 from emu_edit.core.pairs.filters.presence import PresenceFilter
-from emu_edit.core.pairs.filters.standard import NAMES, Thresholds, standard_filters, summary
 from emu_edit.core.pairs.filters.task import TaskFilter
-from emu_edit.core.pairs.records import Candidate, Instruction, Score, Verdict
+from emu_edit.core.pairs.records import Candidate, Instruction, Score
 from emu_edit.core.predictor import bundled_predictor
 
 SIDE = 8
@@ -341,198 +337,6 @@ def test_the_predictor_reassigns_and_drops_nobody():
     assert [one.task for one in judged] == ["remove", "remove", "local"]
     assert all(one.kept for one in judged)
     assert "goes under it" in judged[0].scores[0].reason and judged[0].scores[0].value < 0.5
-
-
-# --- together
-
-
-class Fails:
-    name = "moody"
-
-    def look(self, candidates):
-        if any(one.index == 1 for one in candidates):
-            raise EmuEditError("its picture is damaged.")
-        return [Finding((Score("moody", 1.0, 0.5, True),)) for _ in candidates]
-
-
-def test_every_score_is_kept_with_the_reason_for_dropping():
-    many = [candidate(index=k, spill=0.2 * (k == 2), change=0.5 * (k != 2)) for k in range(3)]
-    steps: list = []
-    filters = [Fails(), OutsideFilter(), ChangedFilter(), NotRun("depth", "no depth estimator was given")]
-    verdicts = judge_all(many, filters, lambda done, total: steps.append((done, total)))
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [one.kept for one in verdicts] == [True, True, False]
-    assert [len(one.scores) for one in verdicts] == [4, 4, 4]
-    assert [one.scores[0].passed for one in verdicts] == [True, None, True]
-    assert "damaged" in verdicts[1].scores[0].reason
-    dropped = verdicts[2]
-    assert dropped.dropped_by == "outside" and dropped.reason == dropped.scores[1].reason
-    assert dropped.scores[2].passed is False and dropped.scores[3].passed is None
-    assert Verdict.from_json(json.loads(json.dumps(dropped.to_json()))) == dropped
-    assert judge(many[2], filters) == dropped
-    assert summary(verdicts)["outside"] == {"passed": 2, "failed": 1, "dropped": 1, "not run": 0}
-    assert judge_all([], filters) == []
-
-
-def test_interruption_goes_through():
-    def stop(done, total):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        judge_all([candidate()], [OutsideFilter()], stop)
-
-
-def test_the_best_are_ranked_by_direction_then_by_what_stayed():
-    def verdict(kept, rank):
-        return Verdict("local", kept, reason="" if kept else "no", rank=rank)
-
-    ranks = [
-        verdict(True, 0.1),
-        verdict(False, 0.9),
-        verdict(True, 0.4),
-        verdict(True, None),
-        verdict(True, 0.4),
-    ]
-    assert best(ranks) == [2] and best(ranks, 9) == [2, 4, 0, 3]
-    assert best([verdict(False, 1.0)]) == []
-    with pytest.raises(EmuEditError, match="0 candidates"):
-        best(ranks, 0)
-    quiet, loud = (judge(candidate(spill=s), [OutsideFilter()]) for s in (0.01, 0.03))
-    assert best([loud, quiet]) == [1]
-
-
-def test_missing_models_are_told_and_fail_nobody():
-    filters = standard_filters()
-    assert [one.name for one in filters] == [
-        "task",
-        "changed",
-        "outside",
-        "clip_image",
-        "depth",
-        "present",
-        "lettering",
-    ]
-    verdict = judge(candidate(), filters)
-    assert verdict.kept
-    told = {score.name: score.reason for score in verdict.scores if score.passed is None}
-    assert set(told) == {"task", "clip_image", "depth", "present", "lettering"}
-    assert told["depth"] == "not run: no depth estimator was given"
-    assert [one.name for one in standard_filters(Thresholds(outside=0.2), names=("outside",))] == ["outside"]
-    with pytest.raises(EmuEditError, match="none called 'magic'"):
-        standard_filters(names=[*NAMES, "magic"])
-
-
-def test_all_filters_with_models():
-    filters = standard_filters(
-        predictor=bundled_predictor(),
-        scorer=Eye([[1, 0, 0.0], [0.8, 0.6, 0.0]], [[1, 0, 0.5], [0.8, 0.6, 0.5]]),  # type: ignore[arg-type]
-        depth=Red(),
-        detector=Detector({}, {"blue cup": (IN, 0.5)}),
-        reader=Reader(),
-    )
-    verdict = judge(candidate(), filters)
-    assert verdict.kept and verdict.rank == pytest.approx(1.0)
-    assert [score.name for score in verdict.scores] == [
-        *("task", "changed", "outside", "clip_image", "clip_text_before", "clip_text_after"),
-        *("clip_direction", "depth", "present", "absent", "lettering"),
-    ]
-
-
-# --- models from folders
-
-
-def test_a_depth_estimator_from_a_folder(tmp_path):
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
-
-    torch.manual_seed(0)
-    backbone = Dinov2Config(
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        out_indices=[1, 2],
-        reshape_hidden_states=False,
-        apply_layernorm=True,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        patch_size=14,
-        reassemble_hidden_size=12,
-        reassemble_factors=[2, 1],
-        neck_hidden_sizes=[8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=4,
-        head_in_index=-1,
-    )
-    DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
-    prepared = {"size": {"height": 28, "width": 28}, "ensure_multiple_of": 14, "keep_aspect_ratio": True}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepared))
-    estimator = load_depth(tmp_path)
-    pictures = torch.rand(2, 20, 40, 3)
-    depth = estimator.depth(pictures)
-    assert depth.shape[0] == 2 and depth.dtype == torch.float32 and bool(torch.isfinite(depth).all())
-    torch.testing.assert_close(depth[:1], estimator.depth(pictures[:1]), atol=1e-5, rtol=1e-4)
-    same = Candidate(pictures[0], pictures[0], words("texture"))
-    assert scores_of(DepthFilter(estimator), same)["depth"].value == pytest.approx(0, abs=1e-6)
-
-
-def test_pictures_are_prepared_as_the_folder_says():
-    wide = torch.rand(1, 20, 40, 3)
-    kept = Preparation(28, 28, 14, True)(wide)
-    assert kept.shape == (1, 3, 14, 28)  # of the scales 1.4 and 0.7 the latter changes the picture least
-    assert Preparation(32, 48)(wide).shape == (1, 3, 32, 48)
-    grey = Preparation(8, 8, mean=(0.5,) * 3, std=(0.25,) * 3)(torch.full((1, 8, 8, 3), 0.75))
-    assert torch.allclose(grey, torch.ones_like(grey))
-
-
-def test_a_reader_from_a_folder(tmp_path):
-    from toy_models import toy_tokenizer
-    from transformers import TrOCRConfig, TrOCRForCausalLM, VisionEncoderDecoderModel, ViTConfig, ViTModel
-
-    tokenizer = toy_tokenizer()
-    torch.manual_seed(0)
-    vision = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=32,
-        patch_size=8,
-    )
-    text = TrOCRConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        decoder_layers=1,
-        decoder_attention_heads=2,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-        cross_attention_hidden_size=16,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        decoder_start_token_id=tokenizer.bos_token_id,
-    )
-    model = VisionEncoderDecoderModel(encoder=ViTModel(vision), decoder=TrOCRForCausalLM(text))
-    model.config.decoder_start_token_id = tokenizer.bos_token_id
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.decoder_start_token_id = tokenizer.bos_token_id
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 32, "width": 32}}))
-    reader = load_reader(tmp_path)
-    one = candidate("text", old="", new="ball", side=40)
-    first, again = (scores_of(LetteringFilter(reader), one) for _ in range(2))
-    assert reader.wants_crop and first == again and list(first) == ["lettering"]
-
-
-def test_folders_that_hold_nothing(tmp_path):
-    for load, what in ((load_depth, "depth estimator"), (load_reader, "reader of lettering")):
-        with pytest.raises(EmuEditError, match=f"{what}: .* holds no config.json"):
-            load(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "dpt"}')
-    with pytest.raises(EmuEditError, match="cannot be read"):
-        load_depth(tmp_path)
 
 
 def test_the_phrase_of_an_object_has_its_noun():

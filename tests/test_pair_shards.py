@@ -159,17 +159,6 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path, monkeypatch
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_two_builds_do_not_share_a_folder(tmp_path):
-    with (
-        durable.only_one(tmp_path, "build"),
-        pytest.raises(EmuEditError, match="another process"),
-        durable.only_one(tmp_path, "build"),
-    ):
-        pass
-    with durable.only_one(tmp_path, "build"):
-        pass
-
-
 def files_of(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 

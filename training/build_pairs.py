@@ -20,6 +20,7 @@ from ..core.errors import EmuEditError
 from ..core.pairs.recipes.base import MASKED, TRIES
 from ..core.tasks import TASK_IDS
 from .pairs.filtering import judge_of
+from .pairs.jobs import known_names
 from .pairs.models import FILE, context_of, jobs_of, possible, world_of
 from .pairs.plan import GRAMMAR, WORLD, BuildPlan
 from .pairs.run import build, one_process
@@ -191,7 +192,8 @@ def run(options: argparse.Namespace, tell) -> None:
 
         manifest = on_ray(options.out, plan, tell, options.workers, options.worker_gpus)
     else:
-        jobs, maker = jobs_of(plan, world), Maker(plan, context, judge_of(plan, context))
+        jobs = jobs_of(plan, world, known_names(options.out))
+        maker = Maker(plan, context, judge_of(plan, context))
         manifest = build(
             options.out, plan, jobs, lambda store, total: one_process(plan, jobs, maker, store, total), tell
         )

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import EmuEditError
-from ..core.pairs.durable import only_one
+from ..core.locks import only_one
 from .editor.config import TrainConfig, add_options, read_options
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..errors import EmuEditError
@@ -60,28 +60,6 @@ def clear_parts(folder: Path) -> int:
     for part in left:
         part.unlink(missing_ok=True)
     return len(left)
-
-
-@contextlib.contextmanager
-def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process alone; the hold ends with the process, however that ends.
-
-    Raises EmuEditError when another process has it. Where the system has no file locks nothing is checked.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            raise EmuEditError(
-                f"{what}: another process is writing to {folder}; wait for it, or give another folder."
-            ) from problem
-        yield
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Where jobs come from: the procedural world, captions with a writer of instructions, or ready instructions.
 
 Job n follows from the plan and n alone: item n // len(tasks) of the source, with task n % len(tasks). Of
-ready instructions it is the n-th, with its own task.
+ready instructions it is the n-th, with its own task. Pictures of a folder are numbered once, in a list that
+the build keeps: later ones come after those it knows, and one that went leaves its number empty.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Protocol
 import numpy as np
 
 from ...core.errors import EmuEditError
+from ...core.pairs.durable import write_whole
 from ...core.pairs.records import Dropped, Instruction, PairJob
 from .plan import BuildPlan
 from .stages import Item
 from .world import World
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+NUMBERED = "pictures.jsonl"
+"""In a build's folder: the names of the pictures it was given, a JSON text a line; line n is picture n."""
 
 
 class Jobs(Protocol):
@@ -157,15 +161,20 @@ class CaptionJobs(_Captioned):
 
 
 class PictureJobs(_Captioned):
-    """The pictures of a folder, by name, with their captions in .txt files beside them."""
+    """The pictures of a folder, by name, with their captions in .txt files beside them.
 
-    def __init__(self, plan: BuildPlan, write: Write) -> None:
+    names: those already numbered, in order; others found in the folder come after them.
+    """
+
+    def __init__(self, plan: BuildPlan, write: Write, names: Sequence[str] = ()) -> None:
         self.folder = Path(plan.pictures)
-        self.names = sorted(
+        found = sorted(
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*")
             if path.suffix.lower() in PICTURES
         )
+        known = set(names)
+        self.names = [*names, *(name for name in found if name not in known)]
         if not self.names:
             raise EmuEditError(
                 f"pictures: {self.folder} holds no {', '.join(PICTURES)}; give another folder."
@@ -178,6 +187,28 @@ class PictureJobs(_Captioned):
             return _said((self.folder / name).with_suffix(".txt").read_text(encoding="utf-8")), name
         except (OSError, ValueError) as problem:
             return f"the picture {name} has no caption beside it that can be read ({problem})"
+
+
+def known_names(folder: Path) -> tuple[str, ...]:
+    """The pictures that a build's folder has numbered, in order; none where it has not begun."""
+    path = folder / NUMBERED
+    try:
+        return tuple(str(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as damage:
+        raise EmuEditError(f"{path} cannot be read ({damage}); copy it again.") from damage
+
+
+def keep_names(folder: Path, names: Sequence[str]) -> None:
+    """Write down the numbers of the pictures, before any job of them is made."""
+    known = known_names(folder)
+    if tuple(names[: len(known)]) != known:
+        raise EmuEditError(
+            f"build: {folder} has just numbered its pictures anew; give the same command again."
+        )
+    if len(names) > len(known):
+        write_whole(folder / NUMBERED, "".join(json.dumps(name) + "\n" for name in names).encode())
 
 
 def _said(caption: str) -> str:

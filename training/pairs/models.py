@@ -13,11 +13,12 @@ from ...core.errors import EmuEditError
 from ...core.images import plan_resize
 from ...core.masks.sources import Source
 from ...core.pairs.instructions.backend import Backend
+from ...core.pairs.instructions.dedupe import Seen
 from ...core.pairs.instructions.write import Order, Writer, WriteSettings, Written
 from ...core.pairs.recipes import annotators
 from ...core.pairs.recipes.base import Annotator, RecipeContext
 from ...core.pairs.recipes.table import RECIPES, missing
-from ...core.pairs.records import PairJob
+from ...core.pairs.records import Instruction, PairJob
 from ...core.picture_files import load_picture
 from .jobs import CaptionJobs, InstructionJobs, Jobs, PictureJobs, WorldJobs
 from .plan import GRAMMAR, WORLD, BuildPlan
@@ -32,8 +33,8 @@ def world_of(plan: BuildPlan) -> World | None:
     return World(plan.size or WORLD_SIZE, plan.split) if plan.captions == WORLD else None
 
 
-def jobs_of(plan: BuildPlan, world: World | None) -> Jobs:
-    """The stream of jobs that the plan asks for."""
+def jobs_of(plan: BuildPlan, world: World | None, names: Sequence[str] = ()) -> Jobs:
+    """The stream of jobs that the plan asks for; `names`: pictures numbered before (jobs.known_names)."""
     if plan.instructions.startswith(FILE):
         return InstructionJobs(plan, Path(plan.instructions.removeprefix(FILE)))
     if world is not None:
@@ -44,11 +45,19 @@ def jobs_of(plan: BuildPlan, world: World | None) -> Jobs:
             )
         return WorldJobs(plan, world)
     write = partial(_write, Writer(_backend(plan), WriteSettings(give_up_after=min(5, plan.chunk_jobs))))
-    return CaptionJobs(plan, write) if plan.captions else PictureJobs(plan, write)
+    return CaptionJobs(plan, write) if plan.captions else PictureJobs(plan, write, names)
+
+
+class _NothingSeen(Seen):
+    """Two pictures may have one caption; what is double doubles.py tells, by the pairs and over them all."""
+
+    def why_double(self, one: Instruction) -> str:
+        return ""
 
 
 def _write(writer: Writer, asked: Sequence[tuple[str, str, int]]) -> list[Written]:
-    return list(writer.stream(Order(caption, task, seed) for task, caption, seed in asked))
+    todo = (Order(caption, task, seed) for task, caption, seed in asked)
+    return list(writer.stream(todo, _NothingSeen()))
 
 
 def _backend(plan: BuildPlan) -> Backend:

@@ -18,11 +18,12 @@ from typing import Any
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
 from .filtering import judge_of
-from .jobs import Jobs
+from .jobs import Jobs, known_names
 from .models import context_of, jobs_of, world_of
 from .plan import BuildPlan
 from .run import Results, Tell, build, numbers
-from .stages import Maker, items_from_json, items_to_json
+from .stages import Maker, items_from_json, items_of, items_to_json
+from .store import Store
 
 WAVE = 4096
 """Chunks of one Ray data set; the pool of actors is made anew for each."""
@@ -44,8 +45,13 @@ def on_ray(folder: Path, plan: BuildPlan, tell: Tell, workers: int = 0, gpus: fl
         if not workers:
             cards = int(ray.cluster_resources().get("GPU", 0))
             workers = max(1, int(cards / gpus)) if gpus else 2
-        jobs = jobs_of(plan, world_of(plan))
-        return build(folder, plan, jobs, lambda store, total: _results(ray, plan, total, workers, gpus), tell)
+        jobs = jobs_of(plan, world_of(plan), known_names(folder))
+        names = tuple(getattr(jobs, "names", ()))
+
+        def results(store: Store, total: int) -> Results:
+            return _results(ray, plan, Instructed(json.dumps(plan.to_json()), total, names), workers, gpus)
+
+        return build(folder, plan, jobs, results, tell)
     finally:
         if ours:
             ray.shutdown()
@@ -63,7 +69,7 @@ def _ray() -> Any:
     return ray
 
 
-def _results(ray: Any, plan: BuildPlan, total: int, workers: int, gpus: float) -> Results:
+def _results(ray: Any, plan: BuildPlan, instructed: Instructed, workers: int, gpus: float) -> Results:
     told = json.dumps(plan.to_json())
     options = ray.data.DataContext.get_current()
     options.enable_progress_bars = False
@@ -73,7 +79,7 @@ def _results(ray: Any, plan: BuildPlan, total: int, workers: int, gpus: float) -
         todo = iter(chunks)
         while wave := list(islice(todo, WAVE)):
             data = ray.data.from_items([{"chunk": c} for c in wave], override_num_blocks=len(wave))
-            data = data.map(Instructed(told, total), num_cpus=0.5)
+            data = data.map(instructed, num_cpus=0.5)
             pool = ray.data.ActorPoolStrategy(size=min(workers, len(wave)))
             data = data.map(
                 Made, fn_constructor_args=(told,), compute=pool, num_cpus=1, num_gpus=gpus or None
@@ -87,15 +93,15 @@ def _results(ray: Any, plan: BuildPlan, total: int, workers: int, gpus: float) -
 
 
 class Instructed:
-    """Stage one, a task: chunk -> its jobs, as JSON lines."""
+    """Stage one, a task: chunk -> its jobs, as JSON lines. `names`: the driver's numbers of the pictures."""
 
-    def __init__(self, plan: str, total: int) -> None:
-        self.plan, self.total = plan, total
+    def __init__(self, plan: str, total: int, names: tuple[str, ...]) -> None:
+        self.plan, self.total, self.names = plan, total, names
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        plan, jobs = _planned(self.plan)
+        plan, jobs = _planned(self.plan, self.names)
         try:
-            items = jobs.make(numbers(plan, int(row["chunk"]), self.total))
+            items = items_of(jobs.make, numbers(plan, int(row["chunk"]), self.total))
         except EmuEditError as slip:
             return {"chunk": row["chunk"], "items": b"", "slip": str(slip)}
         lines = b"\n".join(shards.dump(record) for record in items_to_json(items))
@@ -103,9 +109,9 @@ class Instructed:
 
 
 @lru_cache(maxsize=2)
-def _planned(told: str) -> tuple[BuildPlan, Jobs]:
+def _planned(told: str, names: tuple[str, ...]) -> tuple[BuildPlan, Jobs]:
     plan = BuildPlan.from_json(json.loads(told))
-    return plan, jobs_of(plan, world_of(plan))
+    return plan, jobs_of(plan, world_of(plan), names)
 
 
 class Made:

@@ -16,8 +16,11 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
+from ...core.pairs.faults import FILTER_FAILED
 
 ROWS = "rows.jsonl"
+FAULT, DOUBLE = "fault", "duplicate"
+"""Stages of jobs that came to nothing: by an exception that nobody foresaw; for being there already."""
 
 
 def part_bytes(pairs: Sequence[Mapping[str, bytes]], rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -103,10 +106,19 @@ class Tally:
         shares = [
             f"{name} -{count} ({count / max(1, candidates):.0%})" for name, count in by_filter.most_common()
         ]
-        shares += [f"no candidate, {name}: {count} jobs" for name, count in by_stage.most_common()]
+        shares += [f"{name}: {count} jobs" for name, count in by_stage.most_common()]
         told = "; ".join(shares) or "nothing dropped"
         rate = f"{pairs / max(1, jobs):.0%} of jobs"
         return f"{jobs} jobs, {candidates} candidates, {pairs} pairs ({rate}): {told}"
+
+
+def failed(row: Mapping[str, Any]) -> bool | None:
+    """Whether a job failed as nobody foresaw: in its recipe, or all its candidates in a filter. None: it came
+    to nothing before that could be seen."""
+    if row["dropped"]:
+        return True if row["dropped"]["stage"] == FAULT else None
+    reasons = [one["verdict"]["reason"] for one in row["candidates"]]
+    return bool(reasons) and all(reason.startswith(FILTER_FAILED) for reason in reasons)
 
 
 def task_of(row: Mapping[str, Any]) -> str:

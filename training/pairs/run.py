@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import EmuEditError
+from ...core.locks import only_one
 from ...core.pairs import shards
-from ...core.pairs.durable import only_one, write_whole
-from .jobs import Jobs
+from ...core.pairs.durable import write_whole
+from .jobs import Jobs, keep_names
 from .plan import BuildPlan
-from .stages import Item, Maker, items_from_json, items_to_json
+from .stages import Item, Maker, items_from_json, items_of, items_to_json
 from .store import Store
 
 Results = Callable[[Iterable[int]], Iterator[tuple[int, bytes]]]
 Tell = Callable[[str], None]
+MOST_FAULTS = 20
+"""Jobs in turn that fail as nobody foresaw, after which something is wrong with more than them."""
 
 
 def numbers(plan: BuildPlan, chunk: int, total: int) -> range:
@@ -34,7 +37,7 @@ def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: 
             path = store.jobs_path(chunk)
             items = _written_down(path)
             if items is None:
-                items = jobs.make(numbers(plan, chunk, total))
+                items = items_of(jobs.make, numbers(plan, chunk, total))
                 lines = b"".join(shards.dump(record) + b"\n" for record in items_to_json(items))
                 write_whole(path, lines)
             yield chunk, maker.part(chunk, items)
@@ -60,11 +63,13 @@ def build(
 
     `make_results(store, total)` gives what turns chunk numbers into (chunk, part), in any order. `tell` is
     called with a progress line at most once in `every` seconds, and at the end. Raises EmuEditError, with all
-    that was made so far on the disk, when the jobs run out, nothing is kept for too long, or the disk fills.
+    that was made so far on the disk, when the jobs run out, nothing is kept for too long, MOST_FAULTS jobs in
+    turn fail, or the disk fills.
     """
     with only_one(Path(folder), "build"):
         total = min(plan.job_limit, jobs.total or plan.job_limit)
         store = Store(Path(folder), plan, total)
+        keep_names(Path(folder), getattr(jobs, "names", ()))
         last = math.ceil(total / plan.chunk_jobs)
         began, told, jobs_before = time.monotonic(), 0.0, store.tally.jobs.total()
         done = store.advance(last)
@@ -82,6 +87,13 @@ def build(
                         tell(f"{have}; {store.tally.line()}; {rate:.2f} jobs/s")
                     if done:
                         break
+                    if store.faults >= MOST_FAULTS:
+                        count, why = store.faults, store.fault
+                        store.take_back_faults()
+                        raise EmuEditError(
+                            f"build: the last {count} jobs failed, the latest with "
+                            f"{why!r}; mend that, and the same command tries them again."
+                        )
                     if store.barren >= plan.patience:
                         raise EmuEditError(_barren(store, plan))
             finally:

@@ -8,12 +8,13 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
+from ...core.pairs.faults import DiskFull, told
 from ...core.pairs.filters.judge import best
 from ...core.pairs.recipes.base import RecipeContext, eight_bit
 from ...core.pairs.recipes.table import candidates
 from ...core.pairs.records import Candidate, Dropped, PairJob, Verdict
 from .plan import BuildPlan
-from .rows import part_bytes
+from .rows import FAULT, part_bytes
 
 Judge = Callable[[Sequence[Candidate]], list[Verdict]]
 Item = PairJob | Dropped
@@ -47,18 +48,28 @@ class Maker:
             return row | {"dropped": item.to_json()}, []
         row["job"] = item.to_json()
         try:
-            # Rounded as the files will be, so that a filter sees what a trainer will.
-            tried = [
-                replace(one, source=eight_bit(one.source), target=eight_bit(one.target))
-                for one in candidates(self.context, item)
-            ]
+            tried, made = self._made(number, item)
+        except DiskFull:
+            raise
         except EmuEditError as reason:
             lost = Dropped("recipe", str(reason), item.task, item.id)
-            return row | {"dropped": lost.to_json()}, []
+        except Exception as fault:  # a bug, a graphics card that is full: the other jobs go on
+            lost = Dropped(FAULT, told(fault), item.task, item.id)
+        else:
+            return row | {"candidates": tried}, made
+        return row | {"dropped": lost.to_json()}, []
+
+    def _made(self, number: int, job: PairJob) -> tuple[list[dict[str, Any]], list[dict[str, bytes]]]:
+        """A row's candidates, and the files of those kept."""
+        # Rounded as the files will be, so that a filter sees what a trainer will.
+        tried = [
+            replace(one, source=eight_bit(one.source), target=eight_bit(one.target))
+            for one in candidates(self.context, job)
+        ]
         verdicts = self.judge(tried)
         best_ones = best(verdicts, self.plan.keep)
         keys = {i: self.plan.key(number, place) for place, i in enumerate(best_ones)}
-        row["candidates"] = [
+        told_of = [
             {
                 "candidate": one.to_json(),
                 "verdict": verdicts[i].to_json(),
@@ -69,10 +80,23 @@ class Maker:
             for i, one in enumerate(tried)
         ]
         made = [
-            shards.pair_files(shards.pair_record(keys[i], item, tried[i], verdicts[i]), tried[i])
+            shards.pair_files(shards.pair_record(keys[i], job, tried[i], verdicts[i]), tried[i])
             for i in best_ones
         ]
-        return row, made
+        return told_of, made
+
+
+def items_of(make: Callable[[Sequence[int]], list[Item]], numbers: Sequence[int]) -> list[Item]:
+    """The items of these jobs. Where making them fails as nobody foresaw, one by one, and those that fail so
+    again come to nothing. What concerns the whole run (EmuEditError) is raised."""
+    try:
+        return make(numbers)
+    except EmuEditError:
+        raise
+    except Exception as fault:
+        if len(numbers) == 1:
+            return [Dropped(FAULT, told(fault), item=f"{numbers[0]:08d}")]
+    return [item for number in numbers for item in items_of(make, [number])]
 
 
 def items_to_json(items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import EmuEditError
+from ...core.locks import NAME as LOCK
 from ...core.pairs import shards
 from ...core.pairs.durable import PART, clear_parts, remove, write_whole
 from ...core.pairs.index import write_index
+from . import doubles
 from .plan import BuildPlan
-from .rows import Part, Tally, kept_keys, read_part, read_rows
+from .rows import Part, Tally, failed, kept_keys, read_part, read_rows
 
 PLAN, WORK = "build.json", "work"
-OWN = (".lock", f".{PLAN}{PART}")
+OWN = (LOCK, f".{PLAN}{PART}")
 """What a build that was killed before its plan was written may have left."""
 
 
@@ -35,10 +37,15 @@ class Store:
         self._check_plan()
         clear_parts(self.folder)  # not before: the folder of somebody else's files is left as it is
         self.tally = Tally()
-        self.shard = self.kept = self.barren = 0
+        self.shard = self.kept = self.barren = self.faults = 0
+        self.fault = ""  # the last one's reason
+        self.seen = doubles.Doubles()
         self._resume()
         self._chunk = self.shard * plan.chunks_per_shard  # the next chunk to be counted
+        self._streak = self._chunk  # where the failures in turn began
         self._room: list[int] = []  # pairs of each chunk of the open shard
+        self._fresh: list[int] = []  # digests of its jobs
+        self._double: set[int] = set()  # numbers of its jobs that are doubles
 
     def _check_plan(self) -> None:
         path = self.folder / PLAN
@@ -102,7 +109,8 @@ class Store:
         for summary in found:
             self.kept += summary["pairs"]
             self.tally.merge(summary["tally"])
-            self.barren = summary["barren"]
+            self.barren, self.faults = summary["barren"], summary.get("faults", 0)
+            self.seen.load(summary.get("digests", ""))
         self.shard = len(found)
         for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
             if int(path.name[:8]) < self.shard * self.plan.chunks_per_shard:
@@ -143,14 +151,39 @@ class Store:
         while not self.finished and self._chunk < last and self.part_path(self._chunk).is_file():
             part = read_part(self.part_path(self._chunk))
             for row in part.rows:
-                self.tally.add(row)
-                self.barren = 0 if kept_keys(row) else self.barren + 1
+                self._count(row, part)
             self._room.append(sum(len(kept_keys(row)) for row in part.rows))
             self._chunk += 1
             enough = self.kept + sum(self._room) >= self.plan.count
             if enough or self._chunk == last or self._chunk % per_shard == 0:
                 self._write_shard(cut=enough or self._chunk == last)
         return self.finished
+
+    def _count(self, row: dict[str, Any], part: Part) -> None:
+        """One job: whether it is a double, whether it failed, and the counts."""
+        digest = doubles.digest(row, part)
+        if digest is not None:
+            if self.seen.take(digest):
+                self._fresh.append(digest)
+            else:
+                self._double.add(row["number"])
+                doubles.drop(row)
+        self.tally.add(row)
+        self.barren = 0 if kept_keys(row) else self.barren + 1
+        wrong = failed(row)
+        if wrong:
+            self._streak = self._streak if self.faults else self._chunk
+            self.faults += 1
+            told = row["dropped"] or row["candidates"][-1]["verdict"]
+            self.fault = told["reason"]
+        elif wrong is False:
+            self.faults = 0
+
+    def take_back_faults(self) -> None:
+        """Forget the parts of the open shard from where the failures in turn began, to be made again."""
+        for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
+            if int(path.name[:8]) >= self._streak:
+                remove(path)
 
     def _write_shard(self, cut: bool) -> None:
         """The open shard from its parts; with `cut` it is the last, and holds no pair too many."""
@@ -167,6 +200,8 @@ class Store:
                 for row in part.rows:
                     if pairs >= room:
                         break  # whoever asks for more pairs later gets this job's then
+                    if row["number"] in self._double:
+                        doubles.drop(row)
                     data, count = _taken(row, part, room - pairs)
                     pairs, jobs, size = pairs + count, jobs + 1, size + len(data)
                     tally.add(row)
@@ -189,6 +224,8 @@ class Store:
             "cut": cut,
             "limit": self._limit() if cut else [],
             "barren": self.barren,
+            "faults": self.faults,
+            "digests": doubles.dump(self._fresh),
             "tally": tally.to_json(),
         }
         write_whole(self.summary_path(self.shard), shards.dump(summary) + b"\n")
@@ -196,7 +233,7 @@ class Store:
             remove(self.part_path(chunk))
         self.kept += pairs
         self.shard += 1
-        self._room = []
+        self._room, self._fresh, self._double = [], [], set()
 
     def finish(self) -> dict[str, Any]:
         """Write the index and, last, the manifest; returns the manifest."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from ...metrics import pair, region_means
 from ..records import Candidate, Score
 from .base import Finding, at_least, at_most, batches, check_share
@@ -68,6 +66,6 @@ def _means(candidates: Sequence[Candidate], outside: bool) -> list[float | None]
             weights = None if mask is None else mask.to(planes)[None].clamp(0, 1)
             if weights is not None and outside:
                 weights = 1 - weights
-            value = region_means(planes[row : row + 1], weights)
-            found[place] = None if bool(torch.isnan(value)) else float(value)
+            if weights is None or bool((weights > 0).any()):
+                found[place] = float(region_means(planes[row : row + 1], weights))
     return found

@@ -1,17 +1,21 @@
 """From scores to verdicts, and from candidates to the best of them.
 
-A candidate is kept if no filter failed it; what was not run fails nobody. Candidates of one job are ranked by
-CLIP's direction, as InstructPix2Pix orders its own; where nobody measured that, by how little changed outside
-the mask; where there is no outside either, they stay in their order.
+A candidate is kept if no filter failed it. A filter without its model fails nobody; one that breaks down
+over a candidate, or gives no number, does: what could not be judged is not kept. Candidates of one job are
+ranked by CLIP's direction, as InstructPix2Pix orders its own; where nobody measured that, by how little
+changed outside the mask; where there is no outside either, they stay in their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from ...errors import EmuEditError
+from ..faults import FILTER_FAILED, told
 from ..records import Candidate, Score, Verdict
-from .base import Filter, Finding, not_run
+from .base import Filter, Finding
 
 RANKED_BY = (("clip_direction", 1.0), ("outside", -1.0))
 
@@ -28,12 +32,13 @@ def judge_all(
 ) -> list[Verdict]:
     """One verdict for each candidate; every filter looks at every one, so that each keeps every score.
 
-    on_step(done, total) is called after each filter and may raise to interrupt. A filter that cannot judge a
-    candidate (EmuEditError) is recorded as not run, with its sentence.
+    on_step(done, total) is called after each filter and may raise to interrupt. A filter that raises over a
+    candidate, or scores it NaN, fails it with a reason that begins with FILTER_FAILED; pictures that hold
+    values that are no finite numbers fail as "finite". A full disk raises EmuEditError.
     """
     if not candidates:
         return []
-    rows: list[list[Finding]] = [[] for _ in candidates]
+    rows: list[list[Finding]] = [_unsound(one) for one in candidates]
     for done, each in enumerate(filters, 1):
         for row, finding in zip(rows, _looked(each, candidates), strict=True):
             row.append(finding)
@@ -45,10 +50,19 @@ def judge_all(
 def _looked(each: Filter, candidates: Sequence[Candidate]) -> list[Finding]:
     try:
         return each.look(candidates)
-    except EmuEditError as problem:
-        if len(candidates) == 1:
-            return [not_run(each.name, f"could not be run: {problem}")]
+    except Exception as problem:
+        reason = f"{FILTER_FAILED}{told(problem)}"
+    if len(candidates) == 1:
+        return [Finding((Score(each.name, None, None, False, reason),))]
     return [_looked(each, [one])[0] for one in candidates]  # the others of the batch are not to blame
+
+
+def _unsound(one: Candidate) -> list[Finding]:
+    """A failed score where a picture holds NaN or infinity, which some filters would not notice."""
+    if all(bool(torch.isfinite(picture).all()) for picture in (one.source, one.target)):
+        return []
+    reason = "a picture holds values that are no finite numbers"
+    return [Finding((Score("finite", None, None, False, reason),))]
 
 
 def _verdict(one: Candidate, findings: Sequence[Finding]) -> Verdict:

@@ -49,7 +49,8 @@ class LetteringFilter:
         try:
             read = [str(found.text) for found in self.reader.read(self._view(one))]
         except EmuEditError as problem:
-            return not_run(self.name, f"the lettering could not be read: {problem}")
+            told = f"the lettering could not be read: {problem}"
+            return Finding((Score(self.name, None, self.least, False, told),))
         old, new = one.instruction.original_object, one.instruction.edited_object
         scores = []
         if new:

@@ -34,6 +34,12 @@ _EMPTY_WORDS = words_of(
 )
 
 
+def meaning(instruction: str) -> list[str]:
+    """The words of an instruction that carry its meaning, in order; all of them where none does."""
+    words = plain(instruction).split()
+    return [word for word in words if word not in _EMPTY_WORDS] or words
+
+
 class Seen:
     """Remembers instructions; `why_double` says why one is too much, or takes it in and says ""."""
 
@@ -52,8 +58,7 @@ class Seen:
         if equal in self._equal:
             return f"a duplicate: {one.instruction!r} was written before for this caption"
         place = _hash(one.task, one.input_caption)
-        words = words_of(plain(one.instruction))
-        meant = words - _EMPTY_WORDS or words
+        meant = frozenset(meaning(one.instruction))
         for others, said in self._told.get(place, ()):
             if len(meant & others) >= self.near * len(meant | others):
                 return f"nearly a duplicate of {said!r}"
