@@ -10,30 +10,32 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from emu_edit.core.checkpoints import load_editor
-from emu_edit.core.diffusers_backbone import picture_change
+from emu_edit.core.checkpoints import load_editor, save_editor
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
-from emu_edit.training.small.base import base_from_editor
-from emu_edit.training.small.grow import grown
+from emu_edit.training.small.base import base_of
 from emu_edit.training.small.journal import Journal
 from emu_edit.training.small.models import build_editor
 from emu_edit.training.small.muon import orthogonalised, split_parameters
 from emu_edit.training.small.objective import Trainee
 from emu_edit.training.small.recipe import Recipe
+from emu_edit.training.small.start import taken_over
 from emu_edit.training.small.train import train
 
 TINY = Recipe(
+    patch=8,
     latent_channels=24,
     text_width=16,
     text_layers=1,
     text_heads=2,
     channels=(8, 16),
+    words_on=(True, True),
+    head_width=8,
     groups=4,
-    heads=2,
+    pictures_every=3,
     batch=4,
     component_pairs=24,
     warm_up=2,
@@ -52,7 +54,6 @@ def sitting(folder, samples, **more):
         export=None,
         device="cpu",
         workers=0,
-        what="editor",
     )
     for name, value in more.items():
         setattr(chosen, name, value)
@@ -176,8 +177,7 @@ def test_ctrl_c_ends_a_sitting_with_its_state_saved(whole_run, tmp_path, monkeyp
 def test_a_loss_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
     sitting(tmp_path, 4)
     kept = (tmp_path / "state.safetensors").read_bytes()
-    broken = replace(train_module.WORK["editor"], loss=lambda *_: (torch.tensor(float("nan")), {}))
-    monkeypatch.setitem(train_module.WORK, "editor", broken)
+    monkeypatch.setattr(train_module, "batch_loss", lambda *_: (torch.tensor(float("nan")), {}))
     with pytest.raises(EmuEditError, match=r"the loss is nan at sample 4.*--rate"):
         sitting(tmp_path, 8)
     assert (tmp_path / "state.safetensors").read_bytes() == kept
@@ -198,50 +198,64 @@ def test_muons_update_is_nearly_orthogonal_and_splits_the_weights():
     assert all(any(layer.weight is weight for weight in rest) for layer in outer)
 
 
-def test_growing_keeps_what_an_editor_knows():
+def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    small = build_editor(TINY, ["red", "ball"], pictures)
-    torch.nn.init.normal_(small.unet.conv_out.weight, std=0.1)
-    wider = replace(TINY, latent_channels=32, text_tokens=40)
-    large = grown(small, wider, ["ball", "blue", "red"], pictures)
-    with torch.no_grad():
-        before, after = (e.vae.encode(pictures).latent_dist.mode() for e in (small, large))
-        assert torch.allclose(after[:, :24], before, atol=1e-5)
-        errors = [
-            (e.vae.decode(z).sample - pictures).square().mean() for e, z in ((small, before), (large, after))
-        ]
-        assert errors[1] < errors[0]
-        noise = torch.randn(after.shape)
-        context = torch.randn(8, 32, TINY.text_width)
-        more = {"encoder_hidden_states": context, "class_labels": torch.zeros(8, TINY.text_width)}
-        old = small.unet(torch.cat([noise[:, :24], before], 1), 500, **more).sample
-        new = large.unet(torch.cat([noise, after], 1), 500, **more).sample
-        change = picture_change(new, after)
-        assert torch.allclose(change[:, :24], picture_change(old, before), atol=1e-4)
-        assert new[:, 24:32].abs().max() == 0 and torch.equal(new[:, 32:].bool(), old[:, 24:].bool())
+    old = build_editor(TINY, ["red", "ball"], pictures, seed=1)
+    torch.nn.init.normal_(old.unet.conv_out.weight, std=0.1)
+    words = ["ball", "blue", "red"]
+
+    stored = load_editor(save_editor(old, tmp_path / "old"))
+    again = taken_over(stored, build_editor(TINY, words, pictures * 0.5, seed=2), TINY)
+    assert torch.equal(again.vae.analysis.weight, old.vae.analysis.weight)
+    for name, weight in old.unet.state_dict().items():
+        assert torch.equal(again.unet.state_dict()[name], weight), name
+    assert again.task_base == old.task_base
     for word in ("red", "ball"):
         vectors = [
-            e.text_encoder.get_input_embeddings().weight[e.tokenizer.get_vocab()[word]]
-            for e in (small, large)
+            e.text_encoder.get_input_embeddings().weight[e.tokenizer.get_vocab()[word]] for e in (old, again)
         ]
         assert torch.equal(*vectors)
-    with pytest.raises(EmuEditError, match="does not fit the recipe"):
-        grown(large, TINY, ["red"], pictures)
+
+    finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), words_on=(False, True, True))
+    deeper = taken_over(old, build_editor(finer, words, pictures, seed=3), finer)
+    known, found = old.unet.state_dict(), deeper.unet.state_dict()
+    for name in ("mid_block.resnets.0.conv1.weight", "up_blocks.0.resnets.0.conv1.weight"):
+        assert torch.equal(known[name], found[name]), name
+    for name in ("0.resnets.0.conv2.weight", "1.resnets.0.conv1.weight"):  # one grid farther in now
+        level, _, rest = name.partition(".")
+        assert torch.equal(known[f"down_blocks.{name}"], found[f"down_blocks.{int(level) + 1}.{rest}"]), name
+    assert found["conv_out.weight"].abs().max() == 0
+    # New attention changes nothing at first: the same pictures as without it.
+    plain = build_editor(replace(TINY, words_on=(False, True)), words, pictures, seed=4)
+    torch.nn.init.normal_(plain.unet.conv_out.weight, std=0.1)
+    attentive = taken_over(plain, build_editor(TINY, words, pictures, seed=5), TINY)
+    inputs = torch.randn(2, 48, 8, 8), 500, torch.randn(2, 32, 16)
+    with torch.no_grad():
+        before, after = (e.unet(*inputs, class_labels=torch.ones(2, 16)).sample for e in (plain, attentive))
+    assert torch.allclose(before, after, atol=1e-5)
+    with pytest.raises(EmuEditError, match=r"tasks have width 16, not 8"):
+        other = replace(TINY, text_width=8)
+        taken_over(old, build_editor(other, words, pictures), other)
 
 
-def test_the_base_begins_as_the_editor_it_is_cut_from_and_learns(whole_run, tmp_path):
+def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):
     editor = load_editor(whole_run / "editor")
-    base = base_from_editor(editor, TINY)
-    assert not base.takes_image and base.predicts == "sample"
-    shared = base.unet.state_dict().keys() & editor.unet.state_dict().keys()
-    assert "mid_block.resnets.0.conv1.weight" in shared
-    for name in shared - {"conv_in.weight", "conv_out.weight", "conv_out.bias"}:
-        assert torch.equal(base.unet.state_dict()[name], editor.unet.state_dict()[name]), name
-    sitting(tmp_path, 12, what="base", start=whole_run / "editor", export=tmp_path / "base")
-    learnt = load_editor(tmp_path / "base", kind="text-to-image")
-    assert not learnt.takes_image and learnt.defaults["steps"] == TINY.base_defaults["steps"]
-    again = tmp_path / "again"
-    for samples in (4, 12):
-        sitting(again, samples, what="base", start=whole_run / "editor")
-    expected, found = (load_file(folder / "state.safetensors") for folder in (tmp_path, again))
-    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    base = load_editor(whole_run / "editor_base", kind="text-to-image")
+    assert not base.takes_image and base.schedule.prediction_type == "sample"
+    assert base.defaults["steps"] == TINY.base_defaults["steps"]
+    generator = torch.Generator().manual_seed(5)
+    for t in (999, 300):
+        z = torch.randn(2, 24, 8, 8, generator=generator)
+        context = torch.randn(2, 32, TINY.text_width, generator=generator)
+        with torch.no_grad():
+            found = base.unet(z, t, encoder_hidden_states=context).sample
+            expected = editor.unet(
+                torch.cat([z, torch.zeros_like(z)], 1),
+                t,
+                encoder_hidden_states=context,
+                class_labels=torch.zeros(2, TINY.text_width),
+            ).sample[:, :24]
+        assert torch.allclose(found, expected, atol=2e-3)  # both were stored as float16
+    exact = base_of(editor, TINY)
+    with torch.no_grad():
+        assert torch.allclose(exact.unet(z, t, encoder_hidden_states=context).sample, expected, atol=1e-5)

@@ -64,19 +64,25 @@ def build_unet(recipe: Recipe):
     """Stock diffusers: the task vector as `class_labels`, pooled text by attention, both on the timestep.
 
     Their sum scales and shifts every residual block, which on a small budget learns "which object, what
-    change" sooner than cross-attention; cross-attention stands on the coarse grid only, where it is cheap.
+    change" sooner than cross-attention alone; that stands on the coarse grids, where it is cheap.
     """
     from diffusers import UNet2DConditionModel
 
+    words = recipe.words_on
     unet = UNet2DConditionModel(
         sample_size=recipe.picture // recipe.patch,
         in_channels=2 * recipe.latent_channels,
         out_channels=recipe.latent_channels + 1,  # one gate: see picture_change
         layers_per_block=1,
         block_out_channels=recipe.channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-        attention_head_dim=recipe.heads,
+        down_block_types=tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in words),
+        # On the coarsest grid the way down and the middle have it; once more would bring little.
+        up_block_types=(
+            "UpBlock2D",
+            *("CrossAttnUpBlock2D" if here else "UpBlock2D" for here in reversed(words[:-1])),
+        ),
+        # diffusers' name; it is the number of heads
+        attention_head_dim=tuple(max(1, width // recipe.head_width) for width in recipe.channels),
         norm_num_groups=recipe.groups,
         cross_attention_dim=recipe.text_width,
         class_embed_type="simple_projection",

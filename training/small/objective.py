@@ -2,9 +2,9 @@
 
 Three things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
 is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; the
-error of each sample is taken relative to the size of its change, or a small object's edit would count for
-nothing beside a new background; and a second, discarded output learns where the edit is, which teaches "the
-red ball" sooner.
+error of each sample is taken relative to what there is to draw (`drawn_energy`), or a small object's edit
+would count for nothing beside a new background, and a skeleton for nothing beside the black around it; and
+a second, discarded output learns where the edit is, which teaches "the red ball" sooner.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Trainee(nn.Module):
         self._features["coarse"] = output
 
     def forward(self, z: Tensor, t: Tensor, ids: Tensor, image: Tensor, task: Tensor):
-        """The change [B,C,h,w] and the logits of the edit's mask, fine [B,1,h,w] and coarse [B,1,h/2,w/2]."""
+        """The change [B,C,h,w] and the logits of the edit's mask, fine [B,1,h,w] and on the coarsest grid."""
         hidden = self.text_encoder(ids)[0]
         vector = self.tasks.table(task)
         hidden = self.tasks.condition_context(hidden, vector)
@@ -50,6 +50,18 @@ class Trainee(nn.Module):
         change = picture_change(output, image)
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
 
+    def pictures(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task."""
+        nothing = torch.zeros(len(z), self.tasks.task_width, device=z.device)
+        output = self.unet(
+            torch.cat([z, torch.zeros_like(z)], 1),
+            t,
+            encoder_hidden_states=self.text_encoder(ids)[0],
+            class_labels=nothing,
+            return_dict=False,
+        )[0]
+        return output[:, : z.shape[1]]  # the gate works on the input picture, which is zero
+
 
 def draw_timesteps(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Timesteps [count] leaning to high noise; a share of them at the last, where only the words speak."""
@@ -57,6 +69,15 @@ def draw_timesteps(count: int, recipe: Recipe, generator: torch.Generator) -> Te
     t = (u.sqrt() * recipe.train_steps).long().clamp(max=recipe.train_steps - 1)
     pure = torch.rand(count, generator=generator) < recipe.pure_noise_share
     return torch.where(pure, torch.full_like(t, recipe.train_steps - 1), t)
+
+
+def drawn_energy(x0: Tensor, wanted: Tensor) -> Tensor:
+    """[B]: the mean square of the change, or of what the target [B,C,h,w] holds beyond its mean, if smaller.
+
+    Of a map, most of the change is that the picture goes, which a blank page does as well.
+    """
+    varied = (x0 - x0.mean((2, 3), keepdim=True)).square().mean((1, 2, 3))
+    return torch.minimum(wanted.square().mean((1, 2, 3)), varied)
 
 
 def batch_loss(
@@ -87,9 +108,9 @@ def batch_loss(
         ids = torch.tensor(rows["input_ids"], device=device)
         task = torch.tensor([trainee.tasks.names.index(name) for name in batch["task"]], device=device)
         wanted = x0 - image
-        size = wanted.square().mean((1, 2, 3))
+        size = drawn_energy(x0, wanted)
         fine = F.interpolate(batch["mask"][:, None].to(device).float() / 255, size=x0.shape[2:], mode="area")
-        coarse = F.avg_pool2d(fine, 2)
+        coarse = F.avg_pool2d(fine, 2 ** (len(recipe.channels) - 1))
     change, fine_logits, coarse_logits = trainee(z, t, ids, image, task)
     relative = (change - wanted).square().mean((1, 2, 3)) / (size + recipe.change_floor)
     weight = torch.where(no_image, recipe.dropped_image_weight, 1.0)

@@ -21,10 +21,11 @@ class Recipe:
     text_layers: int = 2
     text_heads: int = 4
     text_tokens: int = 32
-    # The U-Net, on a grid of 16 x 16 for a picture of 128 pixels
+    # The U-Net, on grids of 16 x 16 and 8 x 8 for a picture of 128 pixels
     channels: tuple[int, ...] = (64, 160)
+    words_on: tuple[bool, ...] = (True, True)  # where attention stands
+    head_width: int = 32
     groups: int = 16
-    heads: int = 5
     # The diffusion
     train_steps: int = 1000
     pure_noise_share: float = 0.3
@@ -42,7 +43,8 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.995
-    # The text-to-image base: see base.py
+    # The text-to-image base inside: see base.py; every n-th batch is pictures with captions
+    pictures_every: int = 4
     base_pure_noise_share: float = 0.1
     base_dropped: float = 0.1
     base_defaults: dict[str, float] = field(

@@ -1,8 +1,9 @@
-"""Train the bundled editor, or the text-to-image base beside it; or go on from where that was stopped.
+"""Train the bundled editor and the text-to-image base within it, or go on from where that was stopped.
 
     python -m emu_edit.training.small.train --run runs/small --minutes 60
 
-Stop it at any time; the same command goes on. `--export models/small` writes the editor that nodes load.
+Stop it at any time; the same command goes on. `--export models/small` writes the editor that nodes load, and
+the base beside it, in models/small_base.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ import torch
 
 from ...core.checkpoints import load_editor, save_editor
 from ...core.errors import EmuEditError
-from .data import batches
+from .base import base_of, picture_loss
+from .data import Pairs, Pictures, batches
+from .edits import TASK_WEIGHTS
 from .journal import Journal, asked_to_stop
 from .muon import Muon, split_parameters
+from .objective import Trainee, batch_loss
 from .recipe import Recipe
+from .start import first_editor
 from .state import load_state, save_state
-from .work import WORK
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; see the module's docstring. Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--what", choices=tuple(WORK), default="editor", help="the editor or the text-to-image base"
     )
     parser.add_argument(
         "--run", type=Path, default=Path("runs/small"), help="folder of the run's state and log"
@@ -48,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--from", dest="start", type=Path, help="begin a new run with this editor's weights")
     parser.add_argument(
-        "--export", type=Path, help="write the averaged weights here at the end, as an editor"
+        "--export",
+        type=Path,
+        help="write the averaged weights at the end: the editor here, the base beside it",
     )
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--first-sample",
         type=int,
         default=0,
-        help="where in the stream of pictures a new run begins; go past what --from has seen",
+        help="where in the stream of pairs a new run begins; go past what --from has seen",
     )
     chosen = parser.parse_args(arguments)
     if chosen.threads:
@@ -72,11 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
-    """One sitting. The sample counter alone decides what is seen next, so a resumed run repeats nothing.
+    """One sitting. The counters alone decide what is seen next, so a resumed run repeats nothing.
 
     Raises EmuEditError when the loss is no number; the state last saved stays.
     """
-    work = WORK[chosen.what]
     chosen.run.mkdir(parents=True, exist_ok=True)
     state_file = chosen.run / "state.safetensors"
     folder = chosen.run / "start"
@@ -84,10 +86,10 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         if chosen.start is not None:
             print(f"{chosen.run} goes on from its own state; --from is for a new run.", flush=True)
     else:
-        save_editor(work.first(recipe, chosen.start), folder)
-    editor = load_editor(folder, chosen.device, kind="either")
+        save_editor(first_editor(recipe, chosen.start), folder)
+    editor = load_editor(folder, chosen.device)
     editor.unet.to(memory_format=torch.channels_last)
-    trainee = work.trainee(editor, recipe).train()
+    trainee = Trainee(editor, recipe).train()
     trainee.to(chosen.device)
     hidden, rest = split_parameters(trainee)
     optimisers = [
@@ -98,10 +100,17 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     ]
     rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
     ema = {name: value.detach().clone() for name, value in trainee.state_dict().items()}
-    progress: dict[str, Any] = {"samples": chosen.first_sample, "steps": 0}
+    progress: dict[str, Any] = {"samples": 0, "steps": 0, "pair": chosen.first_sample, "picture": 0}
     if state_file.is_file():
         progress = load_state(state_file, trainee, ema, optimisers)
-    stream = batches(work.samples(recipe, chosen.size), progress["samples"], recipe.batch, chosen.workers)
+    shown: dict[str, Pairs | Pictures] = {
+        "pair": Pairs(recipe.world_seed, chosen.size, weights=TASK_WEIGHTS),
+        "picture": Pictures(recipe.world_seed, chosen.size),
+    }
+    streams = {
+        kind: batches(samples, progress[kind], recipe.batch, chosen.workers)
+        for kind, samples in shown.items()
+    }
     journal = Journal(chosen.run / "log.jsonl", chosen.size)
     began = saved = time.monotonic()
     with asked_to_stop() as stop:
@@ -111,8 +120,9 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
             and time.monotonic() - began < 60 * chosen.minutes
         ):
             generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
-            batch = next(stream)
-            loss, seen = work.loss(trainee, editor, batch, recipe, generator)
+            kind = "pair" if (progress["steps"] + 1) % recipe.pictures_every else "picture"
+            batch, measured = next(streams[kind]), batch_loss if kind == "pair" else picture_loss
+            loss, seen = measured(trainee, editor, batch, recipe, generator)
             if not torch.isfinite(loss):
                 raise EmuEditError(
                     f"training: the loss is {float(loss.detach())} at sample {progress['samples']}; the "
@@ -127,6 +137,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
                 optimiser.step()
             progress["steps"] += 1
             progress["samples"] += recipe.batch
+            progress[kind] += recipe.batch
             _average(ema, trainee, min(recipe.ema, (1 + progress["steps"]) / (10 + progress["steps"])))
             tasks = batch.get("task", ["picture"] * recipe.batch)
             journal.note(float(loss.detach()), seen, tasks, seen["t"] == recipe.train_steps - 1)
@@ -138,6 +149,8 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     if chosen.export:
         trainee.load_state_dict(ema)
         save_editor(editor, chosen.export, dtype=torch.float16)
+        beside = chosen.export.with_name(chosen.export.name + "_base")
+        save_editor(base_of(editor, recipe), beside, dtype=torch.float16)
 
 
 def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Namespace) -> float:

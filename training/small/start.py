@@ -1,0 +1,101 @@
+"""The editor a training run begins with: a fresh one, or one that takes over what another has learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...core.checkpoints import load_editor
+from ...core.diffusers_backbone import DiffusersBackbone
+from ...core.errors import EmuEditError
+from ...core.patch_autoencoder import PatchAutoencoder
+from .data import Pairs, to_planes
+from .models import build_editor, build_text_encoder
+from .recipe import Recipe
+from .wording import vocabulary
+
+
+def first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
+    """A fresh editor, or one that begins with the weights of the editor in the folder `start`."""
+    pairs = Pairs(recipe.world_seed + 1, recipe.picture)
+    shown = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
+    fresh = build_editor(recipe, vocabulary(), to_planes(torch.stack(shown)))
+    return fresh if start is None else taken_over(load_editor(start), fresh, recipe)
+
+
+def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
+    """`fresh` with all of `old` that fits: words, tasks, and each layer of the same place and shape.
+
+    Grids are matched from the coarsest up, so a network that got finer ones keeps its inside, and new
+    attention starts where it changes nothing. An editor of the same recipe is taken over whole. Raises
+    EmuEditError if text or task vectors are of another width.
+    """
+    if old.predicts != "change" or old.task_width != fresh.task_width or old.conditioner is None:
+        raise EmuEditError(
+            f"training: {old.name} is no editor of this recipe (it predicts {old.predicts!r}, and its tasks "
+            f"have width {old.task_width}, not {fresh.task_width}); leave --from out, or give a folder that "
+            "an earlier run exported."
+        )
+    same = isinstance(old.vae, PatchAutoencoder) and all(
+        getattr(old.vae.config, name) == getattr(fresh.vae.config, name)
+        for name in ("patch_size", "latent_channels", "refine_channels")
+    )
+    fresh.unet.load_state_dict(_fitting(old.unet, fresh.unet, outer=same))
+    return DiffusersBackbone(
+        fresh.unet,
+        old.vae if same else fresh.vae,
+        _with_words(old, fresh, recipe),
+        fresh.tokenizer,
+        fresh.scheduler_config,
+        old.conditioner,
+        name=fresh.name,
+        predicts="change",
+        image_condition="scaled",
+        defaults=recipe.defaults,
+    )
+
+
+def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
+    """The weights of `fresh` with those of `old` in place; first and last layer only with `outer`."""
+    further = len(old.config.block_out_channels) - len(fresh.config.block_out_channels)
+    known, weights = old.state_dict(), fresh.state_dict()
+    for name, weight in weights.items():
+        part, _, rest = name.partition(".")
+        if part == "down_blocks":  # counted from the finest grid
+            number, _, rest = rest.partition(".")
+            found = known.get(f"{part}.{int(number) + further}.{rest}")
+        else:
+            found = known.get(name)
+        if (
+            found is not None
+            and found.shape == weight.shape
+            and (outer or part not in ("conv_in", "conv_out"))
+        ):
+            weights[name] = found
+        elif found is None and ".attentions." in name and ".proj_out." in name:
+            weights[name] = torch.zeros_like(weight)
+    return weights
+
+
+@torch.no_grad()
+def _with_words(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe):
+    """Old words keep their vectors; new words and new places start at random."""
+    made = build_text_encoder(recipe, len(fresh.tokenizer))
+    weights, now = old.text_encoder.state_dict(), made.state_dict()
+    known = old.tokenizer.get_vocab()
+    for name, tensor in now.items():
+        if name.endswith("token_embedding.weight"):
+            tensor.mul_(weights[name].std() / tensor.std())
+            for word, number in fresh.tokenizer.get_vocab().items():
+                if word in known:
+                    tensor[number] = weights[name][known[word]]
+        elif name.endswith("position_embedding.weight"):
+            tensor.mul_(weights[name].std() / tensor.std())
+            places = min(len(weights[name]), len(tensor))
+            tensor[:places] = weights[name][:places]
+        elif name in weights and not name.endswith("position_ids"):
+            tensor.copy_(weights[name])
+    made.load_state_dict(now)
+    return made.eval()
