@@ -2,8 +2,8 @@
 
 Difference, low-pass, decision and selection of a strip follow on each other, so that each picture is read
 once and the result written once; done one after the other over whole pictures, they wait for memory most of
-the time. The Gaussian is a product with a banded matrix, tile by tile, and so is the spreading of a decision
-over the three channels. For the CPU and small kernels; measured by
+the time. The Gaussian is a product with a banded matrix for each direction, and columns in which the values
+before a product already settle the decision are spared it. For the CPU and small kernels; measured by
 `python -m emu_edit.benchmarks.thresholding`.
 """
 
@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from .filters import gaussian_kernel
-from .threads import extremes, run_all
+from .images import OVERSHOOT
+from .threads import run_all
 
-NUMBERS = 1 << 17  # pixels of a strip, about
-TILE_X, TILE_Y = 32, 16
-SPREAD = 8  # pixels whose decisions are spread over the channels by one row of a product
+ROWS = 32, 256  # of a strip: at least and at most
+CHUNK = 1 << 17  # pixels whose differences are taken at a time: fewer, and threads wait for the interpreter
+TILE = 32  # pixels of one side that one product gives
 WIDEST = 48  # pixels of kernel radius; beyond, the matrices are mostly halo
+
+PIXEL = np.dtype("V12")  # three floats that are copied as one
+# Read as unsigned numbers, floats above 0 keep their order, and what is negative or NaN lies above them all.
+LARGEST = int(np.float32(1 + OVERSHOOT).view(np.uint32))
 
 
 def suits(previous: Tensor, radius: int) -> bool:
@@ -33,23 +38,31 @@ def suits(previous: Tensor, radius: int) -> bool:
 
 def threshold_strips(
     previous: Tensor, edited: Tensor, alpha: float, sigma: float
-) -> tuple[Tensor, Tensor, tuple[float, float]]:
+) -> tuple[Tensor, Tensor, bool]:
     """As thresholding.sequential_threshold, for float32 pictures [B,H,W,3] of one size and batch.
 
-    Also returns the least and the largest value of both pictures, NaN if there is one: they are in the cache
-    at that moment, so that the caller need not read them all before.
+    Also returns whether no value of either picture is negative, above 1 + OVERSHOOT or NaN: they are in the
+    cache at that moment, so that the caller need not read them all before.
     """
-    previous, edited = previous.contiguous(), edited.contiguous()
     height, width = previous.shape[1:3]
     strips = _Strips(height, width, gaussian_kernel(sigma).to(torch.float32), alpha)
     kept, mask = _new(previous.shape), _new(previous.shape[:3])
+    before, after = ([np.ascontiguousarray(x) for x in y.detach().numpy()] for y in (previous, edited))
+    rows = _rows(height, -(-torch.get_num_threads() // len(before)))
     jobs = [
-        partial(strips.run, *planes, slice(top, min(top + strips.rows, height)))
-        for planes in zip(previous, edited, kept, mask, strict=True)
-        for top in range(0, height, strips.rows)
+        partial(strips.run, *planes, slice(top, min(top + rows, height)))
+        for planes in zip(before, after, kept.numpy(), mask.numpy(), strict=True)
+        for top in range(0, height, rows)
     ]
     run_all(jobs, previous.device)
-    return kept, mask, extremes(torch.tensor(strips.values))
+    return kept, mask, all(strips.plain)
+
+
+def _rows(height: int, wanted: int) -> int:
+    """How many rows a strip has: whole tiles, about as many in each, and `wanted` strips if possible."""
+    least, most = ROWS
+    count = max(wanted, -(-height // most))
+    return max(least, -(-height // (count * TILE)) * TILE)
 
 
 def _new(shape: tuple[int, ...]) -> Tensor:
@@ -59,10 +72,10 @@ def _new(shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.empty(tuple(shape), np.float32))
 
 
-def _band(kernel: Tensor, size: int) -> Tensor:
-    """[size + 2r, size]: column j holds the kernel from row j on, so that a row times it is a correlation."""
-    matrix = torch.zeros(size + len(kernel) - 1, size)
-    for j in range(size):
+def _band(kernel: Tensor) -> Tensor:
+    """[TILE + 2r, TILE]: column j holds the kernel from row j on, so that a row times it is a correlation."""
+    matrix = torch.zeros(TILE + len(kernel) - 1, TILE)
+    for j in range(TILE):
         matrix[j : j + len(kernel), j] = kernel
     return matrix
 
@@ -71,48 +84,58 @@ class _Strips:
     """What all strips of pictures of one size share; any number of threads may run at once."""
 
     def __init__(self, height: int, width: int, kernel: Tensor, alpha: float):
-        self.height, self.width, self.alpha = height, width, alpha
+        self.height, self.width = height, width
+        self.alpha = np.float32(min(alpha, 1e30))  # what is larger is no float32
         self.radius = len(kernel) // 2
-        self.values: list[tuple[float, float]] = []  # the extremes of each strip
-        self.tiles = -(-width // TILE_X)
-        self.rows = max(2, NUMBERS // (width * TILE_Y)) * TILE_Y
+        self.plain: list[bool] = []  # of each strip, whether its values are those of a picture
+        self.tiles = -(-width // TILE)
         # A third of the three channels' sum is their mean.
-        self.horizontal = _band(kernel / 3.0, TILE_X)
-        self.vertical = _band(kernel, TILE_Y).T.contiguous()
-        self.spread = torch.eye(SPREAD).repeat_interleave(3, dim=1)
+        self.horizontal = _band(kernel / 3.0)
+        self.vertical = _band(kernel).T.contiguous()
 
-    def run(self, previous: Tensor, edited: Tensor, kept: Tensor, mask: Tensor, rows: slice) -> None:
+    def run(
+        self, previous: np.ndarray, edited: np.ndarray, kept: np.ndarray, mask: np.ndarray, rows: slice
+    ) -> None:
         """Some rows of one picture [H,W,3]: those of `kept` and `mask` are written."""
         sums = self._differ(previous, edited, rows)
-        for picture in (previous, edited):
-            low, high = picture[rows].aminmax()
-            self.values.append((float(low), float(high)))
-        bounds = self._suspects(sums)
-        left, right = 0, 0
-        if bounds is not None:
-            first, last = bounds
-            decided = self._decide(sums, first, last)
-            left, right = first * TILE_X, min(last * TILE_X, self.width)
-            mask[rows, left:right] = decided[: rows.stop - rows.start, : right - left]
-            some = np.s_[rows, left:right]
-            self._select(decided, previous[some], edited[some], kept[some])
-        for untouched in (slice(0, left), slice(right, self.width)):
-            mask[rows, untouched] = 0.0
-            kept[rows, untouched] = previous[rows, untouched]
+        before, after, here = (x.view(PIXEL)[rows, :, 0] for x in (previous, edited, kept))
+        here[...] = before
+        mask[rows] = 0.0
+        first, last = self._suspects(sums, 3 * self.alpha, 2 * self.radius)
+        if first == last:
+            return
+        across = self._across(sums, first, last)
+        start, stop = self._suspects(across.numpy(), self.alpha, 0)
+        if start == stop:
+            return
+        low_passed = self._down(across[:, start * TILE : stop * TILE]).numpy()
+        columns = slice((first + start) * TILE, min((first + stop) * TILE, self.width))
+        decided = low_passed[: len(here), : columns.stop - columns.start] >= self.alpha
+        mask[rows, columns] = decided
+        # Where neighbours are decided alike they are copied together: many times as fast as a selection.
+        np.copyto(here[:, columns], after[:, columns], where=decided)
 
-    def _differ(self, previous: Tensor, edited: Tensor, rows: slice) -> Tensor:
+    def _differ(self, previous: np.ndarray, edited: np.ndarray, rows: slice) -> np.ndarray:
         """The channels' summed absolute difference of these rows and of r pixels around them, mirrored at the
-        border: [rows + 2r, tiles * TILE_X + 2r] with zeros to the right."""
+        border: [whole tiles + 2r, whole tiles + 2r] with zeros below and to the right."""
         r, w = self.radius, self.width
         first, last = max(0, rows.start - r), min(self.height, rows.stop + r)
         above, size = first - (rows.start - r), last - first
-        wanted = -(-(rows.stop - rows.start) // TILE_Y) * TILE_Y + 2 * r
-        raw = np.subtract(edited[first:last].numpy(), previous[first:last].numpy())
-        np.abs(raw, out=raw)
-        sums = np.zeros((wanted, self.tiles * TILE_X + 2 * r), np.float32)
-        middle = sums[above : above + size, r : r + w]
-        np.add(raw[..., 0], raw[..., 1], out=middle)  # several times as fast as torch on every third number
-        np.add(middle, raw[..., 2], out=middle)
+        wanted = -(-(rows.stop - rows.start) // TILE) * TILE + 2 * r
+        sums = np.zeros((wanted, self.tiles * TILE + 2 * r), np.float32)
+        step = max(1, CHUNK // w)
+        scratch = np.empty((min(step, size), w, 3), np.float32)
+        plain = True
+        for top in range(first, last, step):
+            old, new = (x[top : min(top + step, last)] for x in (previous, edited))
+            raw = scratch[: len(old)]
+            np.subtract(new, old, out=raw)
+            plain = plain and max(x.view(np.uint32).max() for x in (old, new)) <= LARGEST
+            np.abs(raw, out=raw)
+            inside = sums[above + top - first : above + top - first + len(old), r : r + w]
+            np.add(raw[..., 0], raw[..., 1], out=inside)  # several times as fast as a sum over three
+            np.add(inside, raw[..., 2], out=inside)
+        self.plain.append(bool(plain))
         if above:
             sums[:above] = sums[above : 2 * above][::-1]
         end, needed = above + size, rows.stop - rows.start + 2 * r
@@ -120,47 +143,36 @@ class _Strips:
             sums[end:needed] = sums[2 * end - needed : end][::-1]
         sums[:, :r] = sums[:, r : 2 * r][:, ::-1]
         sums[:, r + w : w + 2 * r] = sums[:, w : w + r][:, ::-1]
-        return torch.from_numpy(sums)
+        return sums
 
-    def _suspects(self, sums: Tensor) -> tuple[int, int] | None:
-        """The range of tile columns that may hold changes: elsewhere no difference reaches alpha, so that no
-        weighted mean of them does."""
-        most = np.max(sums.numpy(), axis=0) >= 3.0 * self.alpha * (1 - 1e-5)
-        found = np.flatnonzero(most)
+    def _suspects(self, values: np.ndarray, threshold: np.float32, halo: int) -> tuple[int, int]:
+        """The range of tile columns that may hold changes, of values [rows, columns + halo]: elsewhere none
+        reaches the threshold, so that no weighted mean of them does."""
+        found = np.flatnonzero(np.max(values, axis=0) >= threshold * np.float32(1 - 1e-5))
         if not len(found):
-            return None
-        low, high = found[0] - 2 * self.radius, found[-1]  # the pixels that see these columns
-        return max(0, int(low) // TILE_X), min(self.tiles, int(high) // TILE_X + 1)
+            return 0, 0
+        tiles = (values.shape[1] - halo) // TILE
+        return max(0, int(found[0]) - halo) // TILE, min(tiles, int(found[-1]) // TILE + 1)
 
-    def _decide(self, sums: Tensor, first: int, last: int) -> Tensor:
-        """1 where the low-passed difference reaches alpha, else 0: [rows, (last - first) * TILE_X]."""
-        count, r, rows = last - first, self.radius, len(sums)
-        tiles = sums[:, first * TILE_X :].as_strided(
-            (count, rows, TILE_X + 2 * r), (TILE_X, sums.stride(0), 1), first * TILE_X
-        )  # every tile with its halo, without a copy
-        across = torch.empty(rows, count * TILE_X)
-        made = torch.bmm(tiles, self.horizontal.expand(count, -1, -1))
-        across.view(rows, count, TILE_X).copy_(made.movedim(0, 1))
-        low_passed = torch.empty(rows - 2 * r, count * TILE_X)
-        for top in range(0, rows - 2 * r, TILE_Y):
-            window = across[top : top + TILE_Y + 2 * r]
-            torch.mm(self.vertical, window, out=low_passed[top : top + TILE_Y])
-        return torch.ge(low_passed, self.alpha, out=low_passed)
+    def _across(self, sums: np.ndarray, first: int, last: int) -> Tensor:
+        """The rows under the kernel, in a range of tile columns: [rows, (last - first) * TILE]."""
+        planes = torch.from_numpy(sums)
+        rows, pitch = planes.shape
+        made = torch.empty(rows, last - first, TILE)
+        # Tiles and the halos to their right overlap, which a factor's rows may not: one product for each
+        # TILE columns of what goes into a tile.
+        for part in range(0, len(self.horizontal), TILE):
+            weights = self.horizontal[part : part + TILE].expand(rows, -1, -1)
+            shape = rows, last - first, weights.shape[1]
+            into = planes.as_strided(shape, (pitch, TILE, 1), first * TILE + part)
+            torch.baddbmm(made, into, weights, beta=int(part > 0), out=made)
+        return made.view(rows, -1)
 
-    def _select(self, decided: Tensor, previous: Tensor, edited: Tensor, kept: Tensor) -> None:
-        """`kept` = `edited` where decided, otherwise `previous`, bit for bit: all [rows,w,3]."""
-        decided = decided[: len(previous), : previous.shape[1]]
-        kept.copy_(previous)
-        high, wide = (np.flatnonzero(decided.amax(dim=axis).numpy()) for axis in (1, 0))
-        if not len(high):
-            return
-        # Selection is slow, and left to the box around what did change.
-        top, bottom, left, right = int(high[0]), int(high[-1]) + 1, int(wide[0]), int(wide[-1]) + 1
-        box = np.s_[top:bottom, left:right]
-        padded = torch.zeros(bottom - top, -(-(right - left) // SPREAD) * SPREAD)
-        padded[:, : right - left] = decided[box]
-        spread = torch.mm(padded.view(-1, SPREAD), self.spread)
-        bits = spread.to(torch.int32).neg_()  # all of them or none
-        chosen = bits.view(bottom - top, -1)[:, : 3 * (right - left)]
-        before, after, here = (x[box].view(torch.int32).flatten(1) for x in (previous, edited, kept))
-        torch.bitwise_xor(before, torch.bitwise_xor(before, after).bitwise_and_(chosen), out=here)
+    def _down(self, across: Tensor) -> Tensor:
+        """The columns under the kernel: [rows - 2r, columns]."""
+        rows, columns = across.shape
+        count, pitch = (rows - 2 * self.radius) // TILE, across.stride(0)
+        windows = across.as_strided(
+            (count, TILE + 2 * self.radius, columns), (TILE * pitch, pitch, 1), across.storage_offset()
+        )
+        return torch.bmm(self.vertical.expand(count, -1, -1), windows).view(-1, columns)

@@ -192,3 +192,22 @@ def test_strips_equal_the_reference_on_pictures_of_several_strips(shape, alpha):
     clear = np.abs(dbar - alpha) > 1e-6 if alpha > 0 else np.ones_like(dbar, dtype=bool)
     np.testing.assert_array_equal(mask.numpy()[clear], expected_mask[clear])
     np.testing.assert_array_equal(kept.numpy().astype(np.float64)[clear], expected[clear])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("value", "words"), [(float("nan"), "NaN"), (float("-inf"), "NaN or inf"), (1.3, "0..1"), (-0.3, "0..1")]
+)
+def test_strips_refuse_bad_values_wherever_they_lie(which, value, words):
+    given = [torch.full((2, 70, 50, 3), 0.5) for _ in range(2)]
+    given[which][1, 69, 49, 2] = value
+    with pytest.raises(EmuEditError, match=("previous", "edited")[which] + ".*" + words):
+        sequential_threshold(*given)
+
+
+def test_strips_let_a_little_overshoot_through_bit_for_bit():
+    previous, edited = pictures(7, height=70, width=50)
+    previous[:, :3, :3], edited[:, 30:, 30:], edited[:, :5] = -0.2, 1.2, -0.0
+    kept, mask = sequential_threshold(previous, edited)
+    expected = torch.where(mask[..., None] > 0, edited, previous)
+    assert 0 < mask.mean() < 1 and torch.equal(kept.view(torch.int32), expected.view(torch.int32))
