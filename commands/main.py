@@ -30,13 +30,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     edit.add_argument("picture", metavar="IN", help="the picture file to edit (PNG, JPEG, WebP, ...)")
     edit.add_argument("instructions", metavar="INSTRUCTION", nargs="+", help='such as "make the ball blue"')
-    edit.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write; replaced if there")
+    _output(edit, "OUT", "file to write; replaced if there")
     edit.add_argument(
         "--task",
         default="auto",
         help="auto (predicted from the instruction), none, a name (see `emu-edit tasks`), or a task file",
     )
-    edit.add_argument("--mask", metavar="FILE", help="white where the picture may change, black elsewhere")
+    _mask(edit)
     edit.add_argument("--model", metavar="PATH", help="diffusers folder or .safetensors (default: bundled)")
     edit.add_argument("--tokenizer", metavar="FOLDER", help="CLIP vocabulary, for a single .safetensors file")
     edit.add_argument("--steps", type=int, metavar="N", help="denoising steps; default: the editor's own")
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--text-guidance", type=float, metavar="X", help="how strictly the words are followed")
     edit.add_argument("--image-guidance", type=float, metavar="X", help="how closely the picture is kept")
     edit.add_argument("--size", type=int, metavar="PX", help="longest side to work at; the result is as IN")
-    edit.add_argument("--alpha", type=float, default=0.03, metavar="X", help="least change kept (0.03)")
+    _number(edit, "--alpha", 0.03, "X", "least change kept (0.03)")
     edit.add_argument(
         "--threshold",
         choices=("auto", "always", "never"),
@@ -53,15 +53,15 @@ def _parser() -> argparse.ArgumentParser:
         "picture, such as style",
     )
     edit.add_argument("--no-threshold", dest="threshold", action="store_const", const="never", help="= never")
-    edit.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    _device(edit)
     edit.add_argument("--json", metavar="FILE", dest="report", help="write what was done as JSON")
 
     models = commands.add_parser("models", help="list the editors found")
     models.add_argument("--folder", action="append", default=[], metavar="DIR", help="also look in DIR")
-    models.add_argument("--json", action="store_true", help="print JSON")
+    _json(models)
 
     tasks = commands.add_parser("tasks", help="list the sixteen tasks")
-    tasks.add_argument("--json", action="store_true", help="print JSON")
+    _json(tasks)
     _add_predict(commands)
     _add_keep(commands)
     _add_mask(commands)
@@ -69,11 +69,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _output(parser: argparse.ArgumentParser, metavar: str, told: str) -> None:
+    parser.add_argument("-o", "--output", metavar=metavar, required=True, help=told)
+
+
+def _mask(parser: argparse.ArgumentParser) -> None:
+    told = "white where the picture may change, black elsewhere"
+    parser.add_argument("--mask", metavar="FILE", help=told)
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    told = "auto, cpu, cuda, cuda:1, mps, ... (default auto)"
+    parser.add_argument("--device", default="auto", help=told)
+
+
+def _json(parser: argparse.ArgumentParser, told: str = "print JSON") -> None:
+    parser.add_argument("--json", action="store_true", help=told)
+
+
+def _number(parser: argparse.ArgumentParser, name: str, default: float, metavar: str, told: str) -> None:
+    parser.add_argument(name, type=float, default=default, metavar=metavar, help=told)
+
+
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="tell which task an instruction asks for")
     predict.add_argument("instructions", metavar="INSTRUCTION", nargs="*", help='such as "make it night"')
     predict.add_argument("--file", metavar="LINES.txt", help="read the instructions from a file, one a line")
-    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    _json(predict, "print one JSON object a line")
     predict.add_argument("--predictor", metavar="FOLDER", help="a trained predictor (default: bundled)")
     predict.add_argument("--encoder", metavar="FOLDER", help="all-MiniLM-L6-v2, if the predictor needs it")
     predict.add_argument("--threshold", type=float, metavar="P", help="unsure below this confidence, 0..1")
@@ -90,20 +112,20 @@ def _add_keep(commands: Any) -> None:
     )
     keep.add_argument("previous", metavar="PREVIOUS", help="the picture before the edit")
     keep.add_argument("edited", metavar="EDITED", help="the same after it, of any size")
-    keep.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write; replaced if there")
-    keep.add_argument("--mask", metavar="FILE", help="white where the picture may change, black elsewhere")
+    _output(keep, "OUT", "file to write; replaced if there")
+    _mask(keep)
     keep.add_argument("--mask-out", metavar="FILE", help="also write where the edit was taken")
     keep.add_argument("--mode", default="paper", help="paper (default), hysteresis, or feathered")
-    keep.add_argument("--alpha", type=float, default=0.03, metavar="X", help="least change taken (0.03)")
-    keep.add_argument("--sigma", type=float, default=2.0, metavar="PX", help="low-pass of the change (2)")
+    _number(keep, "--alpha", 0.03, "X", "least change taken (0.03)")
+    _number(keep, "--sigma", 2.0, "PX", "low-pass of the change (2)")
     keep.add_argument("--fit", default="auto", help="auto (default), stretch, crop, or pad: what was resized")
     keep.add_argument("--no-align", action="store_true", help="do not undo shift, zoom and turn")
     keep.add_argument("--colour", default="gain", help="undo a drift: gain (default), matrix, or none")
     keep.add_argument("--compare-in", default="srgb", help="srgb (default), linear, or perceptual")
-    keep.add_argument("--feather", type=float, default=4.0, metavar="PX", help="soft border, mode feathered")
-    keep.add_argument("--specks", type=float, default=0.0, metavar="AREA", help="drop smaller regions")
-    keep.add_argument("--holes", type=float, default=0.0, metavar="AREA", help="fill holes up to this")
-    keep.add_argument("--json", action="store_true", help="print what was measured as JSON")
+    _number(keep, "--feather", 4.0, "PX", "soft border, mode feathered")
+    _number(keep, "--specks", 0.0, "AREA", "drop smaller regions")
+    _number(keep, "--holes", 0.0, "AREA", "fill holes up to this")
+    _json(keep, "print what was measured as JSON")
 
 
 def _add_mask(commands: Any) -> None:
@@ -116,7 +138,7 @@ def _add_mask(commands: Any) -> None:
     )
     mask.add_argument("picture", metavar="IN", help="the picture file to look in")
     mask.add_argument("text", metavar="TEXT", help='a phrase or an instruction, such as "the red ball"')
-    mask.add_argument("-o", "--output", metavar="MASK", required=True, help="mask file to write")
+    _output(mask, "MASK", "mask file to write")
     mask.add_argument(
         "--source",
         default="auto",
@@ -126,10 +148,10 @@ def _add_mask(commands: Any) -> None:
     mask.add_argument("--segmenter", metavar="PATH", help="a SAM or SAM 2: folder, or original SAM file")
     mask.add_argument("--kind", default="precise", help="precise (default), soft, box, or background")
     mask.add_argument("--overlay", metavar="FILE", help="also write the picture with the mask shown on it")
-    mask.add_argument("--threshold", type=float, default=0.3, metavar="X", help="least score of a find (0.3)")
-    mask.add_argument("--text-threshold", type=float, default=0.25, metavar="X", help="of its noun (0.25)")
+    _number(mask, "--threshold", 0.3, "X", "least score of a find (0.3)")
+    _number(mask, "--text-threshold", 0.25, "X", "of its noun (0.25)")
     mask.add_argument("--max", type=int, default=0, metavar="N", dest="most", help="keep the best N; 0: all")
-    mask.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    _device(mask)
 
 
 def _add_invert(commands: Any) -> None:

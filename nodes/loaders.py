@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,7 +16,7 @@ BUNDLED = "bundled small editor"
 MODEL_FILES = (".safetensors", ".json", ".txt")
 FOLDER_DEPTH = 3
 
-# One copy of an editor however many nodes and prompts name it; gone when nothing holds it any more.
+# One copy of a model however many nodes and prompts name it; gone when nothing holds it any more.
 _loaded: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
@@ -75,6 +76,48 @@ def signature(path: Path) -> tuple[tuple[str, int, int], ...]:
     return tuple(entries)
 
 
+def device_and_precision() -> dict[str, Any]:
+    """The two inputs that say where and in which numbers a model runs."""
+    return {
+        "device": choice(
+            ("auto", "cpu"),
+            "auto",
+            "auto is ComfyUI's own device, and lets ComfyUI move the model out when memory is short. "
+            "cpu keeps it off the graphics card.",
+        ),
+        "precision": choice(
+            ("auto", "float32", "bfloat16", "float16"),
+            "auto",
+            "The number format of the weights. auto is float16 on a graphics card that gains by it "
+            "and float32 elsewhere; choose float32 if pictures come out black.",
+        ),
+    }
+
+
+def lend(find: Callable[[], Path], device: str, precision: str, kind: str, purpose: str) -> Any:
+    """The model of a menu entry, loaded if nobody holds it yet.
+
+    find: gives its path, or raises EmuEditError. kind: as core.checkpoints.load_editor has it. purpose: what
+    the packages are needed for, told when one is missing.
+    """
+    from ..core.checkpoints import load_editor
+    from ..core.packages import need
+
+    for package in ("transformers", "diffusers"):
+        need(package, purpose)
+    path = find()
+    where = host.run_device(device)
+    dtype = host.run_dtype(precision, where)
+    key = (str(path), signature(path), str(where), dtype, kind)
+    backbone = _loaded.get(key)
+    if backbone is None:
+        folders = host.tokenizer_folders()
+        backbone = load_editor(path, "cpu", dtype, tokenizer_folders=folders, kind=kind)
+        host.manage(backbone, where)
+        _loaded[key] = backbone
+    return backbone
+
+
 class LoadEditor:
     """Loads an instruction editor once and lends it to every node that asks."""
 
@@ -102,18 +145,7 @@ class LoadEditor:
                     "The bundled editor, a folder under models/diffusers, or a .safetensors file under "
                     "models/checkpoints. Files changed on disk are loaded again.",
                 ),
-                "device": choice(
-                    ("auto", "cpu"),
-                    "auto",
-                    "auto is ComfyUI's own device, and lets ComfyUI move the model out when memory is short. "
-                    "cpu keeps it off the graphics card.",
-                ),
-                "precision": choice(
-                    ("auto", "float32", "bfloat16", "float16"),
-                    "auto",
-                    "The number format of the weights. auto is float16 on a graphics card that gains by it "
-                    "and float32 elsewhere; choose float32 if pictures come out black.",
-                ),
+                **device_and_precision(),
             }
         }
 
@@ -130,19 +162,5 @@ class LoadEditor:
         return repr(signature(editor_path(editor)))
 
     def load(self, editor: str, device: str, precision: str) -> tuple[Any]:
-        from ..core.checkpoints import load_editor
-        from ..core.packages import need
-
         with host.slips_of(self, "editor"):
-            for package in ("transformers", "diffusers"):
-                need(package, "to load an editor")
-            path = editor_path(editor)
-            where = host.run_device(device)
-            dtype = host.run_dtype(precision, where)
-            key = (str(path), signature(path), str(where), dtype)
-            backbone = _loaded.get(key)
-            if backbone is None:
-                backbone = load_editor(path, "cpu", dtype, tokenizer_folders=host.tokenizer_folders())
-                host.manage(backbone, where)
-                _loaded[key] = backbone
-        return (backbone,)
+            return (lend(lambda: editor_path(editor), device, precision, "editor", "to load an editor"),)

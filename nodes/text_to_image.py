@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 from ..core.errors import EmuEditError
 from . import host
 from .loaders import BUNDLED as BUNDLED_EDITOR
-from .loaders import editor_path, editors, signature
+from .loaders import device_and_precision, editor_path, editors, lend, signature
 from .widgets import choice
 
 BUNDLED = "bundled base of the drawn world"
-
-_loaded: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
 def bases() -> dict[str, Path]:
@@ -64,18 +61,7 @@ class LoadTextToImage:
                     "The bundled base, a folder under models/diffusers, or a .safetensors file under "
                     "models/checkpoints. It must be a text-to-image model, not an editor.",
                 ),
-                "device": choice(
-                    ("auto", "cpu"),
-                    "auto",
-                    "auto is ComfyUI's own device, and lets ComfyUI move the model out when memory is short. "
-                    "cpu keeps it off the graphics card.",
-                ),
-                "precision": choice(
-                    ("auto", "float32", "bfloat16", "float16"),
-                    "auto",
-                    "The number format of the weights. auto is float16 on a graphics card that gains by it "
-                    "and float32 elsewhere; choose float32 if pictures come out black.",
-                ),
+                **device_and_precision(),
             }
         }
 
@@ -92,20 +78,6 @@ class LoadTextToImage:
         return repr(signature(base_path(model)))
 
     def load(self, model: str, device: str, precision: str) -> tuple[Any]:
-        from ..core.checkpoints import load_editor
-        from ..core.packages import need
-
+        purpose = "to load a text-to-image model"
         with host.slips_of(self, "model"):
-            for package in ("transformers", "diffusers"):
-                need(package, "to load a text-to-image model")
-            path = base_path(model)
-            where = host.run_device(device)
-            dtype = host.run_dtype(precision, where)
-            key = (str(path), signature(path), str(where), dtype)
-            backbone = _loaded.get(key)
-            if backbone is None:
-                folders = host.tokenizer_folders()
-                backbone = load_editor(path, "cpu", dtype, tokenizer_folders=folders, kind="text-to-image")
-                host.manage(backbone, where)
-                _loaded[key] = backbone
-        return (backbone,)
+            return (lend(lambda: base_path(model), device, precision, "text-to-image", purpose),)

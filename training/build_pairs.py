@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from ..core.devices import usable_device
@@ -32,79 +32,47 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m emu_edit.training.build_pairs", description=__doc__.split("\n")[0]
     )
     add = parser.add_argument
-    add(
-        "--out",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="folder of the data set; taken up again if there",
-    )
+
+    def text(name: str, metavar: str, told: str, **more: str) -> None:
+        add(name, default="", metavar=metavar, help=told, **more)
+
+    def number(name: str, default: int, told: str, metavar: str = "N") -> None:
+        add(name, type=int, default=default, metavar=metavar, help=told)
+
+    folder = "folder of the data set; taken up again if there"
+    add("--out", required=True, type=Path, metavar="DIR", help=folder)
     add("--count", required=True, type=int, metavar="N", help="pairs to keep")
-    add("--seed", type=int, default=0, metavar="S")
-    add(
-        "--tasks",
-        default="",
-        metavar="A,B",
-        help="task ids; default: all that can be made with what is there",
-    )
-    add(
-        "--captions",
-        default="",
-        metavar="FILE",
-        help='.txt, a caption a line, or .jsonl {"caption", "picture"}',
-    )
-    add(
-        "--pictures",
-        default="",
-        metavar="DIR",
-        help="real pictures; without --captions with .txt files beside them",
-    )
-    add(
-        "--instructions",
-        nargs="+",
-        default=[GRAMMAR],
-        metavar="HOW",
-        help="grammar (default), a .jsonl file, `server URL`, or `local FOLDER`",
-    )
-    add("--llm", default="", metavar="NAME", help="the language model's name at the server")
-    add("--llm-key", default="", metavar="VARIABLE", help="environment variable that holds the server's key")
-    add("--model", default="", metavar="PATH", help="text-to-image model: diffusers folder or .safetensors")
-    add("--size", type=int, default=0, metavar="PX", help="pixels of the longest side (default: the model's)")
-    add("--tries", type=int, default=TRIES, metavar="N", help=f"tries of a job (default {TRIES})")
-    add("--steps", type=int, default=0, metavar="N", help="denoising steps (default: the model's)")
-    add("--keep", type=int, default=1, metavar="N", help="pairs kept of a job at most (default 1)")
-    add("--filters", default="", metavar="A,B", help="filters to apply; default: all there are models for")
-    add("--scorer", default="", metavar="FOLDER", help="CLIP, for the scores of pictures and texts")
-    add("--detector", default="", metavar="PATH", help="GroundingDINO: transformers folder or original file")
-    add("--segmenter", default="", metavar="PATH", help="SAM or SAM 2 besides")
-    add(
-        "--depth",
-        default="",
-        metavar="FOLDER",
-        help="depth estimator: filter of structure, tasks depth and normal",
-    )
-    add(
-        "--segmentation", default="", metavar="FOLDER", help="segmenter of classes, for the task segmentation"
-    )
-    add("--pose", default="", metavar="FOLDER", help="ViTPose, for the task pose (needs --detector)")
-    add("--no-control", action="store_true", help="without attention control (for ablations)")
+    number("--seed", 0, "seed of every chance (default 0)", "S")
+    text("--tasks", "A,B", "task ids; default: all that can be made with what is there")
+    text("--captions", "FILE", '.txt, a caption a line, or .jsonl {"caption", "picture"}')
+    text("--pictures", "DIR", "real pictures; without --captions with .txt files beside them")
+    how = "grammar (default), a .jsonl file, `server URL`, or `local FOLDER`"
+    add("--instructions", nargs="+", default=[GRAMMAR], metavar="HOW", help=how)
+    text("--llm", "NAME", "the language model's name at the server")
+    text("--llm-key", "VARIABLE", "environment variable that holds the server's key", dest="key_variable")
+    text("--model", "PATH", "text-to-image model: diffusers folder or .safetensors")
+    number("--size", 0, "pixels of the longest side (default: the model's)", "PX")
+    number("--tries", TRIES, f"tries of a job (default {TRIES})")
+    number("--steps", 0, "denoising steps (default: the model's)")
+    number("--keep", 1, "pairs kept of a job at most (default 1)")
+    text("--filters", "A,B", "filters to apply; default: all there are models for")
+    text("--scorer", "FOLDER", "CLIP, for the scores of pictures and texts")
+    text("--detector", "PATH", "GroundingDINO: transformers folder or original file")
+    text("--segmenter", "PATH", "SAM or SAM 2 besides")
+    text("--depth", "FOLDER", "depth estimator: filter of structure, tasks depth and normal")
+    text("--segmentation", "FOLDER", "segmenter of classes, for the task segmentation")
+    text("--pose", "FOLDER", "ViTPose, for the task pose (needs --detector)")
+    without = "without attention control (for ablations)"
+    add("--no-control", dest="control", action="store_false", help=without)
     add("--masks", default=",".join(MASKED), metavar="A,B", help="masks to try, or blank (for ablations)")
     add("--split", default="train", help="the world's split (default train)")
     add("--device", default="cpu", help="cpu (default), auto, cuda, cuda:1, mps")
-    add(
-        "--chunk-jobs",
-        type=int,
-        default=8,
-        metavar="N",
-        help="jobs between two writes to the disk (default 8)",
-    )
-    add("--shard-jobs", type=int, default=256, metavar="N", help="jobs of a shard (default 256)")
-    add("--max-jobs", type=int, default=0, metavar="N", help="give up there (default 40 a pair and 400)")
-    add(
-        "--patience", type=int, default=2000, metavar="N", help="give up after N jobs in a row without a pair"
-    )
+    number("--chunk-jobs", 8, "jobs between two writes to the disk (default 8)")
+    number("--shard-jobs", 256, "jobs of a shard (default 256)")
+    number("--max-jobs", 0, "give up there (default 40 a pair and 400)")
+    number("--patience", 2000, "give up after N jobs in a row without a pair")
     add("--ray", action="store_true", help="on a Ray cluster (RAY_ADDRESS), or on this machine's cores")
-    add("--workers", type=int, default=0, metavar="N", help="with --ray: workers (default: as many as fit)")
+    number("--workers", 0, "with --ray: workers (default: as many as fit)")
     add("--worker-gpus", type=float, default=0.0, metavar="X", help="with --ray: graphics cards of a worker")
     add("--quiet", action="store_true", help="say nothing but errors")
     return parser
@@ -115,41 +83,18 @@ def _names(listed: str) -> tuple[str, ...]:
 
 
 def plan_from(options: argparse.Namespace) -> BuildPlan:
-    """The plan that the options ask for; tasks are as given, or all."""
+    """The plan that the options ask for, each under the plan's own name; tasks are as given, or all."""
+    given = {field.name: getattr(options, field.name) for field in fields(BuildPlan)}
     how = ":".join(options.instructions)
-    if how.startswith("file:") or how.endswith(".jsonl"):
+    if how.startswith(FILE) or how.endswith(".jsonl"):
         how = FILE + how.removeprefix(FILE)
-    captions = options.captions or ("" if options.pictures else WORLD)
-    return BuildPlan(
-        count=options.count,
-        seed=options.seed,
-        tasks=_names(options.tasks) or TASK_IDS,
-        captions=captions,
-        pictures=options.pictures,
-        instructions=how,
-        llm=options.llm,
-        key_variable=options.llm_key,
-        model=options.model,
-        size=options.size,
-        tries=options.tries,
-        steps=options.steps,
-        keep=options.keep,
-        filters=_names(options.filters),
-        scorer=options.scorer,
-        detector=options.detector,
-        segmenter=options.segmenter,
-        depth=options.depth,
-        segmentation=options.segmentation,
-        pose=options.pose,
-        control=not options.no_control,
-        masks=_names(options.masks),
-        split=options.split,
-        device=options.device,
-        chunk_jobs=options.chunk_jobs,
-        shard_jobs=options.shard_jobs,
-        max_jobs=options.max_jobs,
-        patience=options.patience,
-    )
+    given |= {name: _names(given[name]) for name in ("tasks", "filters", "masks")}
+    given |= {
+        "tasks": given["tasks"] or TASK_IDS,
+        "captions": options.captions or ("" if options.pictures else WORLD),
+        "instructions": how,
+    }
+    return BuildPlan(**given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 // Touches nodes of its own type only, one by one as they are made, and keeps its styles in a shadow root.
 
 import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
+import { address, also, handToCanvas, recallOutput } from "./shared.js";
 
 const NODE = "EmuEditInspectPair";
 const MIN_HEIGHT = 260;
@@ -60,20 +60,7 @@ class CandidateView {
       event.preventDefault();
       this.pick(Math.min(last, Math.max(0, to)));
     });
-    // With nodes on a canvas the sheet lies above it: hand on what zooms and pans. Vue nodes hear it themselves.
-    const stage = this.part("stage");
-    const onCanvas = () => !globalThis.LiteGraph?.vueNodesMode && app.canvas;
-    stage.addEventListener("wheel", (event) => onCanvas() && app.canvas.processMouseWheel?.(event));
-    for (const [type, handler] of [
-      ["pointerdown", "processMouseDown"],
-      ["pointermove", "processMouseMove"],
-      ["pointerup", "processMouseUp"],
-    ]) {
-      stage.addEventListener(type, (event) => {
-        const middle = event.button === 1 || (event.buttons & 4) === 4;
-        if (middle && onCanvas()) app.canvas[handler]?.(event);
-      });
-    }
+    handToCanvas(this.part("stage"));
   }
 
   // output: what the node sent; lists of files, and labels, one for each candidate.
@@ -124,20 +111,6 @@ class CandidateView {
   }
 }
 
-function address(file) {
-  return api.apiURL("/view?" + new URLSearchParams(file));
-}
-
-// Calls `more` after what the node already does; only this one node is changed.
-function also(target, name, more) {
-  const first = target[name];
-  target[name] = function (...args) {
-    const result = first?.apply(this, args);
-    more(...args);
-    return result;
-  };
-}
-
 function attach(node) {
   const number = node.widgets?.find((other) => other.name === "candidate");
   let picking = false;
@@ -167,10 +140,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === NODE) attach(node);
   },
-  // A workflow that is opened again from its tab still has its results, but gets them back only after its nodes.
   loadedGraphNode(node) {
-    if (node.comfyClass !== NODE) return;
-    const recall = () => node.graph && app.nodeOutputs?.[node.id] && node.onExecuted?.(app.nodeOutputs[node.id]);
-    for (const wait of [0, 500]) setTimeout(recall, wait);
+    if (node.comfyClass === NODE) recallOutput(node);
   },
 });

@@ -2,7 +2,7 @@
 // Touches nodes of its own type only, one by one as they are made, and keeps its styles in a shadow root.
 
 import { app } from "../../../scripts/app.js";
-import { api } from "../../../scripts/api.js";
+import { address, also, handToCanvas, recallOutput } from "./shared.js";
 
 const NODE = "EmuEditCompare";
 const TURN = 500; // ms a picture is shown while flickering: two changes a second, below what can harm
@@ -87,19 +87,7 @@ class CompareView {
       button.addEventListener("pointerdown", (event) => event.stopPropagation());
       button.addEventListener("click", () => this.choose(this.index + by));
     }
-    // With nodes on a canvas the picture lies above it: hand on what zooms and pans. Vue nodes hear it themselves.
-    const onCanvas = () => !globalThis.LiteGraph?.vueNodesMode && app.canvas;
-    stage.addEventListener("wheel", (event) => onCanvas() && app.canvas.processMouseWheel?.(event));
-    for (const [type, handler] of [
-      ["pointerdown", "processMouseDown"],
-      ["pointermove", "processMouseMove"],
-      ["pointerup", "processMouseUp"],
-    ]) {
-      stage.addEventListener(type, (event) => {
-        const middle = event.button === 1 || (event.buttons & 4) === 4;
-        if (middle && onCanvas()) app.canvas[handler]?.(event);
-      });
-    }
+    handToCanvas(stage);
   }
 
   setMode(mode) {
@@ -132,7 +120,6 @@ class CompareView {
   load() {
     const pair = this.pairs[this.index];
     if (pair) {
-      const address = (file) => api.apiURL("/view?" + new URLSearchParams(file));
       this.part("first").src = address(pair[0]);
       this.part("second").src = address(pair[1]);
     }
@@ -179,16 +166,6 @@ class CompareView {
   }
 }
 
-// Calls `more` after what the node already does; only this one node is changed.
-function also(target, name, more) {
-  const first = target[name];
-  target[name] = function (...args) {
-    const result = first?.apply(this, args);
-    more(...args);
-    return result;
-  };
-}
-
 function attach(node) {
   const view = new CompareView(node);
   const widget = node.addDOMWidget("compare", "emu_edit_compare", view.element, {
@@ -213,10 +190,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === NODE) attach(node);
   },
-  // A workflow that is opened again from its tab still has its results, but gets them back only after its nodes.
   loadedGraphNode(node) {
-    if (node.comfyClass !== NODE) return;
-    const recall = () => node.graph && app.nodeOutputs?.[node.id] && node.onExecuted?.(app.nodeOutputs[node.id]);
-    for (const wait of [0, 500]) setTimeout(recall, wait);
+    if (node.comfyClass === NODE) recallOutput(node);
   },
 });
