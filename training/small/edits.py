@@ -148,7 +148,7 @@ def _holds_rare(plan: Plan) -> bool:
     return not HELD_OUT_PAIRS.isdisjoint(seen)
 
 
-def _usable(plan: Plan | None, split: str) -> bool:
+def usable(plan: Plan | None, split: str) -> bool:
     return (
         plan is not None
         and 0 < len(words_of(plan.instruction)) <= MAX_WORDS
@@ -181,7 +181,7 @@ def make_example(
     else:
         shares = np.array([weights[task] for task in tasks], np.float64)
         task = tasks[int(np.searchsorted(np.cumsum(shares / shares.sum()), rng.random(), side="right"))]
-    while not _usable(plan := PLANS[task](rng, split), split):
+    while not usable(plan := PLANS[task](rng, split), split):
         pass  # what was drawn is ambiguous or does not fit: draw again from the same stream
     source = _MAPS[plan.start](plan.source, size) if plan.start else render(plan.source, size)
     before = caption(plan.source)

@@ -18,7 +18,7 @@ class Recipe:
     component_pairs: int = 384
     # The text encoder
     text_width: int = 160
-    text_layers: int = 2
+    text_layers: int = 3
     text_heads: int = 4
     text_tokens: int = 32
     # The U-Net, on grids of 16 x 16 and 8 x 8 for a picture of 128 pixels
