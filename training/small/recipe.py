@@ -44,7 +44,7 @@ class Recipe:
     clip: float = 1.0
     ema: float = 0.995
     # The text-to-image base inside: see base.py; every n-th batch is pictures with captions
-    pictures_every: int = 4
+    pictures_every: int = 3
     base_pure_noise_share: float = 0.1
     base_dropped: float = 0.1
     base_defaults: dict[str, float] = field(
