@@ -41,13 +41,14 @@ LINES = "\n".join(
     )
     for k in range(3)
 )
+OFFERED = """() => window.app.ui.settings.settingsLookup?.["Comfy.VueNodes.Enabled"]?.type"""
 BUILD = """async ([lines, pictures]) => {
   const app = window.app, graph = app.rootGraph || app.graph;
   graph.clear();
   const add = (type, x, y, values) => {
     const node = window.LiteGraph.createNode(type);
+    node.pos = [x, y]; // before it is added: Vue nodes lie where they were then
     graph.add(node);
-    node.pos = [x, y];
     for (const [name, value] of Object.entries(values ?? {})) {
       node.widgets.find((widget) => widget.name === name).value = value;
     }
@@ -86,6 +87,8 @@ STATE = """(id) => {
     sheet: root.querySelector(".sheet").src,
     marked: [...root.querySelectorAll(".one")].map((one) => one.getAttribute("aria-selected")),
     words: [...root.querySelectorAll(".one span")].map((one) => one.textContent),
+    // What Vue nodes show in the number's field; null where it is drawn on the canvas.
+    shown: document.querySelector(`[data-node-id="${id}"] input[aria-label="candidate"]`)?.value ?? null,
     loaded: [...root.querySelectorAll(".one img")].every((one) => one.complete && one.naturalWidth > 0),
   };
 }"""
@@ -150,18 +153,23 @@ def test_candidates_are_clicked(comfy, vue_nodes):
         try:
             page = chromium.new_page(viewport={"width": 1600, "height": 1000})
             page.set_default_timeout(WAIT * 1000)
-            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("pageerror", lambda error: errors.append(f"{error}\n{error.stack}"))
             page.goto(comfy + "/", wait_until="domcontentloaded")
             page.wait_for_function(READY)
             page.wait_for_timeout(1000)
+            if vue_nodes and page.evaluate(OFFERED) != "boolean":
+                pytest.skip("this frontend offers no Vue nodes, or as a hidden trial without DOM widgets")
+            assert page.evaluate("() => Boolean(window.LiteGraph.vueNodesMode)") == vue_nodes
+            # What the frontend itself stumbles over at its start is not ours.
+            errors[:] = [error for error in errors if "emu-edit" in error]
             ids = page.evaluate(BUILD, [LINES, ["scene_01.png", "scene_02.png"]])
-            outcomes(page, comfy, ids)
+            outcomes(page, comfy, ids, vue_nodes)
         finally:
             chromium.close()
     assert errors == []
 
 
-def outcomes(page, comfy, ids):
+def outcomes(page, comfy, ids, vue_nodes):
     state = lambda: page.evaluate(STATE, ids["look"])  # noqa: E731
     assert run(page, comfy)[str(ids["look"])]["emu_edit_picked"] == [0]
     one = page.locator(".emu-edit-candidates .one")
@@ -174,6 +182,8 @@ def outcomes(page, comfy, ids):
     one.nth(1).click()  # a mouse's click: it fails where something else lies over the button
     after = state()
     assert after["number"] == 2 and after["marked"] == ["false", "true", "false"]
+    page.wait_for_timeout(500)
+    assert state()["shown"] == ("2" if vue_nodes else None)
     assert after["sheet"] != before["sheet"]
     sent = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert sent[str(ids["look"])]["inputs"]["candidate"] == 2

@@ -6,6 +6,7 @@ import { address, also, handToCanvas, recallOutput } from "./shared.js";
 
 const NODE = "EmuEditInspectPair";
 const MIN_HEIGHT = 260;
+const VUE_HEIGHT = 400; // Vue nodes give a widget the least it asks for, however large the node is
 const SIZE = [520, 640];
 
 const PAGE = `
@@ -67,6 +68,7 @@ class CandidateView {
   show(output) {
     const { emu_edit_sheets: sheets, emu_edit_strips: strips, emu_edit_labels: labels } = output ?? {};
     if (!Array.isArray(sheets) || !Array.isArray(strips)) return;
+    this.element.style.minHeight = globalThis.LiteGraph?.vueNodesMode ? VUE_HEIGHT + "px" : "";
     this.sheets = sheets.map(address);
     const list = this.part("list");
     list.replaceChildren(
