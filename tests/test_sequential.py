@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import emu_edit.core.sequential.register as register_module
 from emu_edit.benchmarks.editor import Slips, degrade, draw, first_scene, next_scene
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.sequential.change import ChangeSettings, change_mask
@@ -50,6 +51,29 @@ def test_sampling_by_the_identity_and_by_whole_pixels():
     assert torch.allclose(sample(picture, scaling(1, 1, 1), 30, 20), picture, atol=1e-5)
     moved = sample(picture, similarity(*one(2.0, 1.0, 1.0, 0.0), 30, 20), 30, 20)
     assert torch.allclose(moved[:, :29, :18], picture[:, 1:, 2:], atol=1e-4)
+
+
+def test_a_ramp_is_sampled_where_it_lies():
+    ramp = torch.arange(40.0).expand(1, 30, 40)[..., None].contiguous()
+    for shift in (0.1, 0.25, 0.5, 0.8):
+        moved = sample(ramp, similarity(*one(shift, 0.0, 1.0, 0.0), 30, 40), 30, 40)
+        assert torch.allclose(moved[:, 3:-3, 3:-3], ramp[:, 3:-3, 3:-3] + shift, atol=1e-3)
+
+
+@pytest.mark.parametrize("waves", [4, 7])  # 4: the border tells more than the picture does
+@pytest.mark.parametrize("shift", [(2, 1), (-3, 2), (1, -5)])
+def test_a_smooth_picture_much_larger_than_what_is_worked_at(monkeypatch, shift, waves):
+    monkeypatch.setattr(register_module, "WORKING_SIDE", 128)
+    rng = np.random.default_rng(0)
+    spectrum = np.zeros((3, 288, 257), complex)
+    some = 3, waves, waves
+    spectrum[:, :waves, :waves] = rng.normal(size=some) + 1j * rng.normal(size=some)
+    values = np.fft.irfft2(spectrum, s=(288, 512))
+    values = (values - values.min()) / (values.max() - values.min())
+    picture = torch.from_numpy(values.astype(np.float32)).movedim(0, -1)[None].contiguous()
+    found = register(picture, torch.roll(picture, (shift[1], shift[0]), (1, 2)))  # it wraps round
+    assert bool(found.found.all())
+    assert abs(float(found.x) - shift[0]) < 0.1 and abs(float(found.y) - shift[1]) < 0.1
 
 
 def test_registration_is_known_to_a_tenth_of_a_pixel(turn):

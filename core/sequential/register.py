@@ -27,6 +27,7 @@ IDENTITY = 0.05
 # The longest side that is worked at; what is known to 1/40 pixel there is known to 1/10 at 4096.
 WORKING_SIDE = 1024
 COARSEST = 48
+REACH = 32  # pixels to either side that the wider of the band's two low-passes sees
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,22 @@ def _brightness(images: Tensor) -> Tensor:
 def _band(plane: Tensor) -> Tensor:
     """Light smoothing against noise and interpolation error, less all that shading and colour drift reach."""
     smooth = gaussian_low_pass(plane, 1.0)
-    return smooth - gaussian_low_pass(smooth, 8.0)
+    beyond = [min(REACH, side - 1) for side in smooth.shape[1:]]
+    wide = _continued(_continued(smooth, beyond[1]).transpose(1, 2), beyond[0]).transpose(1, 2)
+    low = gaussian_low_pass(wide, 8.0)
+    return smooth - low[:, beyond[0] : low.shape[1] - beyond[0], beyond[1] : low.shape[2] - beyond[1]]
+
+
+def _continued(planes: Tensor, count: int) -> Tensor:
+    """Rows [B,h,w] that go on at both ends as they came, turned about their last value, by `count` pixels.
+
+    A plain mirror would put a bend at the border, which stays there whatever the picture does.
+    """
+    if count == 0:
+        return planes
+    left = 2 * planes[..., :1] - planes[..., 1 : count + 1].flip(-1)
+    right = 2 * planes[..., -1:] - planes[..., -count - 1 : -1].flip(-1)
+    return torch.cat([left, planes, right], dim=-1)
 
 
 def _judge(level: Level, motion: Motion, height: int, width: int) -> Registration:
