@@ -106,3 +106,17 @@ def test_where_the_system_has_no_locks_nobody_is_held_up(tmp_path, monkeypatch):
     windows(monkeypatch, none)
     with locks.only_one(tmp_path, "build"):
         pass
+
+
+def test_what_writes_into_a_folder_holds_it(tmp_path, capsys):
+    from emu_edit.training import build_pairs
+    from emu_edit.training.small import train
+
+    build = ["--out", str(tmp_path), "--count", "1", "--tasks", "color", "--size", "32", "--quiet"]
+    with locks.only_one(tmp_path, "test"):
+        assert train.main(["--run", str(tmp_path), "--samples", "0"]) == 1
+        assert f"training: process {os.getpid()} is writing to" in capsys.readouterr().err
+        assert build_pairs.main(build) == 1
+        assert f"build: process {os.getpid()} is writing to" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [locks.NAME]
+    assert build_pairs.main(build) == 0

@@ -19,6 +19,7 @@ import torch
 
 from ...core.checkpoints import load_editor, save_editor
 from ...core.errors import EmuEditError
+from ...core.locks import only_one
 from .base import base_of, picture_loss
 from .data import Pairs, Pictures, batches
 from .edits import TASK_WEIGHTS
@@ -67,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(chosen.threads)
     recipe = Recipe() if chosen.rate is None else replace(Recipe(), rate=chosen.rate)
     try:
-        train(recipe, chosen)
+        with only_one(chosen.run, "training"):
+            train(recipe, chosen)
     except EmuEditError as slip:
         print(slip, file=sys.stderr)
         return 1
