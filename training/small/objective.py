@@ -29,6 +29,9 @@ class Trainee(nn.Module):
         self.unet, self.text_encoder, self.tasks = editor.unet, editor.text_encoder, editor.conditioner
         self.fine_mask = nn.Conv2d(recipe.channels[0], 1, 1)
         self.coarse_mask = nn.Conv2d(recipe.channels[-1], 1, 1)
+        for output in (self.fine_mask, self.coarse_mask):  # the features they read may be large already
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)
         self._features: dict[str, Tensor] = {}
         self.unet.conv_norm_out.register_forward_pre_hook(self._keep_fine)
         self.unet.mid_block.register_forward_hook(self._keep_coarse)
