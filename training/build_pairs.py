@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from ..core.devices import usable_device
 from ..core.errors import EmuEditError
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
 
-    def text(name: str, metavar: str, told: str, **more: str) -> None:
+    def text(name: str, metavar: str, told: str, **more: Any) -> None:
         add(name, default="", metavar=metavar, help=told, **more)
 
     def number(name: str, default: int, told: str, metavar: str = "N") -> None:
