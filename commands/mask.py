@@ -10,7 +10,8 @@ import torch
 
 from ..core.devices import usable_device
 from ..core.errors import EmuEditError
-from ..core.masks.loading import DETECTOR, SEGMENTER, kind_of, load_detector, load_segmenter
+from ..core.masks.kinds import DETECTOR, SEGMENTER, kind_of
+from ..core.masks.loading import load_detector, load_segmenter
 from ..core.masks.overlay import overlay
 from ..core.masks.painted import EditorSource
 from ..core.masks.phrases import target_of

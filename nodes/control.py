@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import EmuEditError
-from ..core.pairs.pair_settings import ALIGNMENTS, PairSettings
 from . import host
 from .widgets import choice, number, text, whole
+
+if TYPE_CHECKING:
+    from ..core.pairs.pair_settings import PairSettings
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class AttentionControl:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from ..core.pairs.pair_settings import ALIGNMENTS
+
         return {
             "required": {
                 "enabled": (
@@ -127,6 +131,8 @@ class AttentionControl:
         blend_after: str,
         blend_threshold: float,
     ) -> tuple[ControlChoice]:
+        from ..core.pairs.pair_settings import PairSettings
+
         with host.slips_of(self):
             before, after = listed(blend_before), listed(blend_after)
             if bool(before) != bool(after):

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import EmuEditError
-from ..core.masks.loading import DETECTOR, FILES, SEGMENTER, kind_of, load_detector, load_segmenter
-from ..core.masks.painted import EditorSource
-from ..core.masks.phrases import target_of
-from ..core.masks.sources import DetectSettings, Segmented, text_to_mask
+from ..core.masks.kinds import DETECTOR, FILES, SEGMENTER, kind_of
 from . import host
 from .loaders import BUNDLED as BUNDLED_EDITOR
 from .loaders import FOLDER_DEPTH, LoadEditor, editor_path, signature
@@ -144,6 +141,10 @@ class LoadDetector:
         return repr([(str(path), signature(path)) for path in _paths(detector, segmenter)])
 
     def load(self, detector: str, segmenter: str, device: str) -> tuple[Any]:
+        from ..core.masks.loading import load_segmenter
+        from ..core.masks.painted import EditorSource
+        from ..core.masks.sources import Segmented
+
         if detector == EDITOR:
             with host.slips_of(self, "detector"):
                 (editor,) = LoadEditor().load(BUNDLED_EDITOR, device, "auto")
@@ -164,6 +165,8 @@ def _paths(detector: str, segmenter: str) -> list[Path]:
 
 
 def _detector(path: Path) -> Any:
+    from ..core.masks.loading import load_detector
+
     vocabularies = [] if host.folder_paths is None else [Path(host.folder_paths.models_dir) / VOCABULARY]
     return load_detector(path, "cpu", vocabularies)
 
@@ -184,6 +187,9 @@ def _once(path: Path, where: torch.device, load: Any) -> Any:
 
 def make_resident(detector: Any) -> None:
     """Bring the models of a detector onto their device by ComfyUI's rules."""
+    from ..core.masks.painted import EditorSource
+    from ..core.masks.sources import Segmented
+
     if isinstance(detector, EditorSource):
         host.make_resident(detector.backbone)
         return
@@ -264,6 +270,8 @@ class TextToMask:
 
     @classmethod
     def VALIDATE_INPUTS(cls, text: str | None = None) -> bool | str:
+        from ..core.masks.phrases import target_of
+
         try:
             if text is not None:
                 target_of(text)
@@ -281,6 +289,9 @@ class TextToMask:
         text_threshold: float,
         max_instances: int,
     ) -> tuple[Tensor, list[list[dict[str, Any]]], int, str]:
+        from ..core.masks.painted import EditorSource
+        from ..core.masks.sources import DetectSettings, text_to_mask
+
         with host.slips_of(self):
             settings = DetectSettings(threshold, text_threshold, max_instances)
             make_resident(detector)

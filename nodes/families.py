@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ..core.editor_families import AUTO, ask
 from ..core.family_files import Families, mask_policies, read_families
 from ..core.tasks import TASK_IDS
 from . import host
@@ -61,6 +60,8 @@ class TaskForEditor:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from ..core.editor_families import AUTO
+
         return {
             "required": {
                 "instruction": text(
@@ -108,6 +109,8 @@ class TaskForEditor:
     def word(
         self, instruction: str, task: str, family: str, target_caption: str | None = None
     ) -> tuple[str, str, float, str, int, int, str]:
+        from ..core.editor_families import ask
+
         with host.slips_of(self):
             asked = ask(families(), family, instruction, task, target_caption or "")
         ways = {

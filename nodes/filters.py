@@ -6,23 +6,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..core.errors import EmuEditError
 from ..core.images import check_images, fit_mask, resize_images
-from ..core.pairs.filters.base import Filter
-from ..core.pairs.filters.judge import best, judge_all
-from ..core.pairs.filters.standard import NAMES, Thresholds, standard_filters, summary
-from ..core.pairs.records import Candidate, Instruction, Verdict
-from ..core.predictor import bundled_predictor
 from . import host
 from .detectors import make_resident as detector_resident
 from .inputs import drawn
 from .scorers import make_resident as scorer_resident
 from .widgets import choice, number, socket, text, whole
+
+if TYPE_CHECKING:
+    from ..core.pairs.filters.base import Filter
+    from ..core.pairs.records import Candidate, Instruction, Verdict
 
 NONE = "none"
 FILTER_FOLDERS = ("emu_edit_filters", "depth_estimation")
@@ -186,6 +185,9 @@ class FilterPairs:
         scorer: Any = None,
         detector: Any = None,
     ) -> tuple[Any, ...]:
+        from ..core.pairs.filters.standard import NAMES, Thresholds, standard_filters
+        from ..core.predictor import bundled_predictor
+
         with host.slips_of(self):
             several = list(pairs) if pairs is not None else candidates(source, target, instructions, mask)
             if not several:
@@ -239,6 +241,8 @@ def candidates(
     source: Tensor | None, target: Tensor | None, instructions: str | None, mask: Tensor | None
 ) -> list[Candidate]:
     """Pairs from wires: pictures [B,H,W,3] before and after, instructions as JSON lines, masks or none."""
+    from ..core.pairs.records import Candidate
+
     if source is None or target is None:
         raise EmuEditError("neither pairs nor both source and target are wired; wire the one or the other.")
     source, target = check_images(source, "source"), check_images(target, "target")
@@ -269,6 +273,8 @@ def candidates(
 
 def read_instructions(lines: str) -> list[Instruction]:
     """JSON objects, one a line, or one JSON list of them."""
+    from ..core.pairs.records import Instruction
+
     told = lines.strip()
     if not told:
         raise EmuEditError("instructions: there are none; wire them from Write Instructions.")
@@ -287,6 +293,8 @@ def read_instructions(lines: str) -> list[Instruction]:
 
 def ranked(several: Sequence[Candidate], verdicts: Sequence[Verdict], keep: int) -> list[int]:
     """Places of the kept pairs: the best `keep` (0: all) of each instruction, instructions in their order."""
+    from ..core.pairs.filters.judge import best
+
     groups: dict[str, list[int]] = {}
     for k, one in enumerate(several):
         key = json.dumps({**one.instruction.to_json(), "metadata": None}, sort_keys=True)
@@ -317,6 +325,8 @@ def pictures(kept: Sequence[Candidate], like: Candidate) -> tuple[Tensor, Tensor
 
 def report(several: Sequence[Candidate], verdicts: Sequence[Verdict], places: Sequence[int]) -> str:
     """The filters' table in Markdown, then a line for each pair that is not kept."""
+    from ..core.pairs.filters.standard import summary
+
     lines = [f"{len(places)} of {len(several)} pairs kept.", ""]
     lines += ["| filter | passed | failed | dropped by it | not run |", "| --- | --- | --- | --- | --- |"]
     for name, row in summary(verdicts).items():
@@ -331,6 +341,8 @@ def report(several: Sequence[Candidate], verdicts: Sequence[Verdict], places: Se
 
 
 def _judged(several: Sequence[Candidate], filters: Sequence[Filter]) -> list[Verdict]:
+    from ..core.pairs.filters.judge import judge_all
+
     bar = host.Progress(len(filters))
 
     def on_step(done: int, total: int) -> None:

@@ -7,19 +7,18 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.errors import EmuEditError
-from ..core.pairs.instructions.backend import Backend
-from ..core.pairs.instructions.grammar import Grammar
-from ..core.pairs.instructions.http_server import HttpServer
-from ..core.pairs.instructions.usage import Usage
-from ..core.pairs.instructions.write import Writer, WriteSettings, orders
-from ..core.pairs.records import Dropped, Instruction
 from ..core.tasks import TASK_IDS
 from . import host
 from .widgets import choice, number, text, whole
+
+if TYPE_CHECKING:
+    from ..core.pairs.instructions.backend import Backend
+    from ..core.pairs.instructions.usage import Usage
+    from ..core.pairs.records import Dropped, Instruction
 
 ALL_TASKS = "all tasks in turn"
 EVERYDAY, WORLD = "rules for everyday captions", "rules for the drawn world"
@@ -198,6 +197,10 @@ class WriteInstructions:
         price_in: float,
         price_out: float,
     ) -> tuple[str, str, str, int]:
+        from ..core.pairs.instructions.usage import Usage
+        from ..core.pairs.instructions.write import Writer, WriteSettings, orders
+        from ..core.pairs.records import Instruction
+
         with host.slips_of(self):
             writes = self._backend(backend, server, server_model, key_variable, local_model, timeout)
             usage = Usage(price_in, price_out)
@@ -222,6 +225,9 @@ class WriteInstructions:
     def _backend(
         backend: str, server: str, model: str, key_variable: str, local_model: str, timeout: float
     ) -> Backend:
+        from ..core.pairs.instructions.grammar import Grammar
+        from ..core.pairs.instructions.http_server import HttpServer
+
         if backend in (EVERYDAY, WORLD):
             return Grammar("everyday" if backend == EVERYDAY else "world")
         if backend == SERVER:
@@ -260,6 +266,8 @@ def table(rows: list[Instruction]) -> str:
 
 def report(done: list[Instruction | Dropped], name: str, usage: Usage) -> Iterator[str]:
     """Lines: who wrote, the counts, and each order that came to nothing."""
+    from ..core.pairs.records import Dropped
+
     yield f"{name}: {usage.line()}"
     for one in done:
         if isinstance(one, Dropped):

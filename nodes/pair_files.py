@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import EmuEditError
-from ..core.pairs.export import FORMATS, export_pairs
-from ..core.pairs.records import Candidate
-from ..core.pairs.save import save_pairs
 from . import host
 from .widgets import choice, socket
+
+if TYPE_CHECKING:
+    from ..core.pairs.records import Candidate
 
 SHARDS_ONLY = "shards only"
 PART = re.compile(r"[\w][\w .-]*")
@@ -43,6 +43,8 @@ class SavePairs:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        from ..core.pairs.export import FORMATS
+
         return {
             "required": {
                 "pairs": socket("EMU_PAIRS", "From Make Pair, Filter Pairs or Inspect Pair."),
@@ -73,6 +75,9 @@ class SavePairs:
         return True
 
     def save(self, pairs: Sequence[Candidate], name: str, layout: str) -> dict[str, Any]:
+        from ..core.pairs.export import export_pairs
+        from ..core.pairs.save import save_pairs
+
         with host.slips_of(self):
             parts_of(name)
             if not pairs:

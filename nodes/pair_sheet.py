@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..core.images import fit_mask
-from ..core.pairs.records import Candidate, Verdict
-from ..core.pairs.sheet import pair_sheet, strip
 from . import host
 from .control import listed
 from .filters import pictures
 from .host_files import show_pictures
 from .widgets import socket, whole
+
+if TYPE_CHECKING:
+    from ..core.pairs.records import Candidate
 
 MOST_SHOWN = 100
 KINDS = ("precise", "soft", "box")
@@ -72,6 +73,8 @@ class InspectPair:
         }
 
     def inspect(self, pairs: Sequence[Candidate], candidate: int, words: str, tile: int) -> dict[str, Any]:
+        from ..core.pairs.sheet import pair_sheet, strip
+
         several = list(pairs)
         if not several:
             host.remark([NONE_CAME])
@@ -124,6 +127,8 @@ def browser(sheets: list[Any], strips: list[Any], labels: list[str], place: int)
 
 def label(candidate: Candidate) -> str:
     """A candidate in a few words."""
+    from ..core.pairs.records import Verdict
+
     told = f"{candidate.instruction.task}, {candidate.mask_kind}"
     record = candidate.metadata.get("verdict")
     if record is None:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..core.errors import EmuEditError
 from ..core.images import check_images, resize_images
-from ..core.pairs.by_hand import pairs_by_hand
-from ..core.pairs.pair_settings import PairSettings
-from ..core.pairs.recipes.base import NoCandidate, RecipeContext
-from ..core.pairs.recipes.table import candidates as candidates_of
-from ..core.pairs.recipes.table import missing
-from ..core.pairs.records import Candidate, Instruction, PairJob
-from ..core.pairs.save import JOB
 from . import host
 from .control import ControlChoice
 from .edit import quick_look
 from .filters import pictures
 from .inputs import is_stand_in
+
+if TYPE_CHECKING:
+    from ..core.pairs.pair_settings import PairSettings
+    from ..core.pairs.records import Candidate, Instruction, PairJob
 
 SEEDS = 2**32
 
@@ -42,6 +39,9 @@ class Work:
         self.steps = int(settings.filled(model).steps or 1)
 
     def by_hand(self, wanted: Instruction, masks: dict[str, Tensor], words: Sequence[str] | None) -> None:
+        from ..core.pairs.by_hand import pairs_by_hand
+        from ..core.pairs.records import PairJob
+
         empty = [name for name, mask in masks.items() if is_stand_in(mask) or not bool(mask.any())]
         masks = {name: mask for name, mask in masks.items() if name not in empty}
         if empty:
@@ -66,6 +66,11 @@ class Work:
         self.lines.append(f"{wanted.task}, {wanted.instruction!r}: {len(self.made)} candidates.")
 
     def by_recipes(self, wanted: Sequence[Instruction], detector: Any, given: Tensor | None) -> None:
+        from ..core.pairs.recipes.base import NoCandidate, RecipeContext
+        from ..core.pairs.recipes.table import candidates as candidates_of
+        from ..core.pairs.recipes.table import missing
+        from ..core.pairs.records import PairJob
+
         fixed: dict[str, Any] = {}
         if self.control is not None:
             chosen = self.settings
@@ -107,6 +112,8 @@ class Work:
             raise EmuEditError(f"no pair came of {len(jobs)} instructions; the first: {self.lines[0]}")
 
     def _keep(self, some: Sequence[Candidate], job: PairJob) -> None:
+        from ..core.pairs.save import JOB
+
         told = {JOB: job.to_json()}
         self.made += [replace(one, metadata={**one.metadata, **told}) for one in some]
 

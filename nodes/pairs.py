@@ -8,9 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from ..core.errors import EmuEditError
-from ..core.pairs.pair_settings import PairSettings
-from ..core.pairs.recipes.base import MASKED
-from ..core.pairs.records import Instruction
 from ..core.sampling import METHODS
 from ..core.tasks import TASK_IDS
 from . import host
@@ -170,6 +167,10 @@ class MakePair:
         instructions: str | None = None,
         pictures: Tensor | None = None,
     ) -> tuple[Any, ...]:
+        from ..core.pairs.pair_settings import PairSettings
+        from ..core.pairs.recipes.base import MASKED
+        from ..core.pairs.records import Instruction
+
         with host.slips_of(self):
             if instructions is None:
                 wanted = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.errors import EmuEditError
-from ..core.predictor import load_predictor
 from ..core.tasks import NO_TASK, TASK_IDS
 from . import host
 from .tasks import PredictedTask
@@ -95,9 +94,10 @@ _sentence: dict[str, Any] = {}
 
 def _predictor(name: str) -> Any:
     """The predictor of a menu entry; the sentence encoder is kept once loaded."""
+    from ..core.predictor import BUNDLED_HEAD, load_predictor
+
     if name != SENTENCE:
         return load_predictor()
-    from ..core.predictor import BUNDLED_HEAD
 
     if not BUNDLED_HEAD.is_dir():
         raise EmuEditError(f"the head for all-MiniLM-L6-v2 is missing in {BUNDLED_HEAD}; get the pack again.")

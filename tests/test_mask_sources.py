@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.masks import detect, loading, painted, pth
+from emu_edit.core.masks import detect, kinds, loading, painted, pth
 from emu_edit.core.masks.phrases import target_of
 from emu_edit.core.masks.sources import NONE_FOUND, DetectSettings, Found, Segmented, text_to_mask
 
@@ -282,12 +282,12 @@ def test_sam_2_gives_a_mask_for_each_box(tmp_path):
 
 
 def test_what_lies_on_disk(folders, tmp_path):
-    assert loading.kind_of(folders / "dino") == "detector" and loading.kind_of(folders / "sam") == "segmenter"
+    assert kinds.kind_of(folders / "dino") == "detector" and kinds.kind_of(folders / "sam") == "segmenter"
     for name, kind in (("sam_vit_b_01ec64.pth", "segmenter"), ("groundingdino_swint_ogc.pth", "detector")):
         (tmp_path / name).write_bytes(b"")
-        assert loading.kind_of(tmp_path / name) == kind
+        assert kinds.kind_of(tmp_path / name) == kind
     (tmp_path / "other.pth").write_bytes(b"")
-    assert loading.kind_of(tmp_path / "other.pth") is None and loading.kind_of(tmp_path) is None
+    assert kinds.kind_of(tmp_path / "other.pth") is None and kinds.kind_of(tmp_path) is None
     with pytest.raises(EmuEditError, match="is no detector"):
         loading.load_detector(folders / "sam")
     with pytest.raises(EmuEditError, match="is no segmenter"):

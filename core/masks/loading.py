@@ -14,22 +14,14 @@ from torch import nn
 
 from ..errors import EmuEditError
 from ..packages import need_class
-from ..weights import check_safetensors, find_weights, read_header, read_json
+from ..weights import check_safetensors, find_weights, read_json
 from . import original_dino, original_sam
 from .detect import LONGEST, SHORTEST, GroundingDino
+from .kinds import DETECTOR, FOLDERS, SEGMENTER
 from .pth import read_state
 from .segment import Sam
 
 WHY = "to find things by words"
-DETECTOR, SEGMENTER = "detector", "segmenter"
-FOLDERS = {
-    "grounding-dino": (DETECTOR, "GroundingDinoForObjectDetection"),
-    "mm-grounding-dino": (DETECTOR, "MMGroundingDinoForObjectDetection"),
-    "sam": (SEGMENTER, "SamModel"),
-    "sam2": (SEGMENTER, "Sam2Model"),
-    "sam2_video": (SEGMENTER, "Sam2Model"),  # how the published SAM 2 folders call themselves
-}
-FILES = (".safetensors", ".pth", ".pt")
 # Weights a model makes itself; not every release writes them.
 _MADE = (
     "relative_position_index",
@@ -38,23 +30,6 @@ _MADE = (
     "swin.layernorm.weight",
     "swin.layernorm.bias",
 )
-
-
-def kind_of(path: Path) -> str | None:
-    """DETECTOR, SEGMENTER or None, without reading weights; for .pth by the name, which is all there is."""
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            return None
-        return FOLDERS.get(str(read_json(path / "config.json").get("model_type")), (None, ""))[0]
-    if path.suffix.lower() == ".safetensors" and path.is_file():
-        names = read_header(path)[0]
-        return DETECTOR if original_dino.is_dino(names) else SEGMENTER if original_sam.is_sam(names) else None
-    if path.suffix.lower() in FILES:
-        name = path.name.lower().replace("-", "_")
-        if name.startswith("groundingdino") or name.startswith("grounding_dino"):
-            return DETECTOR
-        return SEGMENTER if name.startswith("sam_vit") else None
-    return None
 
 
 def load_detector(
