@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 from test_build_pairs import PLAN, Strength, ToyJobs, kept_jobs, toy, toy_build, tree  # noqa: F401
+from test_build_pairs_jobs import READY, pictures
 
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs.filters.base import Finding, at_least
@@ -15,6 +18,7 @@ from emu_edit.core.pairs.filters.judge import judge_all
 from emu_edit.core.pairs.filters.standard import standard_filters
 from emu_edit.core.pairs.recipes import table
 from emu_edit.core.pairs.records import Candidate, Instruction
+from emu_edit.training import build_pairs
 from emu_edit.training.pairs.rows import read_rows
 from emu_edit.training.pairs.run import MOST_FAULTS
 
@@ -213,3 +217,25 @@ def test_a_disk_full_while_a_pair_is_made_ends_the_run_and_costs_nothing(where, 
     full[0] = False
     toy_build(tmp_path / "full", jobs=jobs, judge=judge)
     assert tree(tmp_path / "full") == tree(tmp_path / "whole")
+
+
+def test_texts_and_names_that_cannot_be_written_cost_their_own_pair_at_most(tmp_path):
+    folder = pictures(tmp_path / "in")
+    broken = os.fsdecode(b"\xff.png")
+    try:
+        (folder / broken).write_bytes((folder / "0.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system has no such names")
+    (folder / broken).with_suffix(".txt").write_text("a red ball\n")
+    ready = tmp_path / "ready.jsonl"
+    lines = [READY | {"picture": "0.png"}, READY | {"picture": "1.png", "input_caption": "half \ud83d of it"}]
+    ready.write_text("\n".join(json.dumps(line) for line in lines))
+    common = ["--count", "9", "--pictures", str(folder), "--filters", "changed", "--quiet", "--size", "32"]
+    for name, more in {"names": ["--tasks", "sketch"], "texts": ["--instructions", str(ready)]}.items():
+        assert build_pairs.main(["--out", str(tmp_path / name), *common, "--tasks", "color", *more]) == 1
+    reasons = [row["dropped"]["reason"] for row in rows_of(tmp_path / "names") if row["dropped"]]
+    assert sum("has a name that is no text" in reason for reason in reasons) == 1
+    assert len(kept_jobs(tmp_path / "names")) == 3
+    rows = rows_of(tmp_path / "texts")
+    assert [row["job"]["instruction"]["input_caption"] for row in rows] == ["a", "half ? of it"]
+    assert not any(row["dropped"] and row["dropped"]["stage"] == "fault" for row in rows)

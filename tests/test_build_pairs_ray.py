@@ -9,6 +9,7 @@ import time
 
 import pytest
 from test_build_pairs import command, tree
+from test_build_pairs_jobs import pictures
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(
@@ -44,3 +45,25 @@ def test_a_worker_killed_in_mid_run_costs_no_pair(tmp_path):
         os.kill(pid, signal.SIGKILL)
     assert run.wait() == 0 and killed
     assert tree(tmp_path / "ray") == tree(tmp_path / "one")
+
+
+def test_pictures_that_come_later_are_numbered_alike(tmp_path):
+    folder = pictures(tmp_path / "in")
+    options = ["--count", "50", "--pictures", str(folder), "--tasks", "color,sketch", "--filters", "changed"]
+    builds = {"one": [], "ray": ["--ray", "--workers", "2"]}
+
+    def build():
+        for name, more in builds.items():
+            run = subprocess.run(command(tmp_path / name, *options, *more), stderr=subprocess.PIPE, text=True)
+            assert run.returncode == 1 and "the jobs ran out" in run.stderr
+        assert tree(tmp_path / "ray") == tree(tmp_path / "one")
+
+    build()
+    for name in ("2", "9"):  # 2.png goes; 1a.png lies between those that are there, by name
+        (folder / f"{name}.png").unlink()
+    (folder / "1a.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "1a.txt").write_text("a green ball\n")
+    build()
+    assert (tmp_path / "ray" / "pictures.jsonl").read_text().split() == [
+        *('"0.png"', '"1.png"', '"2.png"', '"9.png"', '"1a.png"')
+    ]

@@ -120,8 +120,12 @@ def pair_files(record: Mapping[str, Any], candidate: Candidate) -> dict[str, byt
 
 
 def dump(record: Mapping[str, Any]) -> bytes:
-    """A record as one line of JSON without its line end, always the same for the same record."""
-    return json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    """A record as one line of JSON without its line end, always the same for the same record.
+
+    Half a character (a lone surrogate, as a language model's JSON may hold) becomes "?".
+    """
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")
 
 
 def png(picture: Tensor) -> bytes:

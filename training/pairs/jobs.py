@@ -183,6 +183,8 @@ class PictureJobs(_Captioned):
 
     def _caption(self, index: int) -> tuple[str, str] | str:
         name = self.names[index]
+        if not name.isascii() and name != name.encode("utf-8", "replace").decode():
+            return f"the picture {name!a} has a name that is no text; rename it"
         try:
             return _said((self.folder / name).with_suffix(".txt").read_text(encoding="utf-8")), name
         except (OSError, ValueError) as problem:

@@ -37,9 +37,10 @@ def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: 
             path = store.jobs_path(chunk)
             items = _written_down(path)
             if items is None:
-                items = items_of(jobs.make, numbers(plan, chunk, total))
-                lines = b"".join(shards.dump(record) + b"\n" for record in items_to_json(items))
+                made = items_of(jobs.make, numbers(plan, chunk, total))
+                lines = b"".join(shards.dump(record) + b"\n" for record in items_to_json(made))
                 write_whole(path, lines)
+                items = _written_down(path)
             yield chunk, maker.part(chunk, items)
 
     return results
