@@ -8,6 +8,7 @@ import pytest
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.masks.phrases import BACKGROUND, OBJECT, WHOLE, phrase_of, prompt_of, target_of
 from emu_edit.training.small.plans import PLANS
+from emu_edit.training.small.wording import NAMES
 
 # wording: (things, added)
 EVERYDAY = {
@@ -73,6 +74,30 @@ EVERYDAY = {
     "could you make the two birds on the fence white?": ("birds on the fence", ""),
     "turn on the lights": ("lights", ""),
     "make the dog look like a cartoon": ("dog", ""),
+    "trace the cube": ("cube", ""),
+    "swap out the white ball and put in a blue house": ("white ball", "blue house"),
+    "trade the red doll for a mushroom": ("red doll", "mushroom"),
+    "let a star take the place of the block": ("block", "star"),
+    "make a heart out of the orange hat": ("orange hat", "heart"),
+    "the tree turns into a car": ("tree", "car"),
+    "make a tinier striped fish": ("striped fish", ""),
+    "would you modify the color of the pink heart to golden": ("pink heart", ""),
+    "can the boat be brown please": ("boat", ""),
+    "now the car is purple": ("car", ""),
+    "have the house painted orange": ("house", ""),
+    "make the picture without the hat": ("hat", ""),
+    "paint over the boat": ("boat", ""),
+    "I would like stripes on the car": ("car", ""),
+    "make a zigzag pattern on the cup": ("cup", ""),
+    "give the robot polka dots": ("robot", ""),
+    "circle the ball with a box": ("ball", ""),
+    "I am looking for the red ball": ("red ball", ""),
+    "show where the cat is if you can": ("cat", ""),
+    "find the pixels of the cup": ("cup", ""),
+    "show which pixels are the dog": ("dog", ""),
+    "label on the bottle": ("label on the bottle", ""),  # a phrase, although people label things
+    "the man who is tall": ("man who is tall", ""),
+    "remove the hat and put the cup on the table": ("hat, cup", ""),
 }
 
 
@@ -150,7 +175,7 @@ def test_nothing_is_refused(nothing):
 
 @pytest.mark.parametrize("task", ["local", "remove", "texture", "detect", "segment"])
 def test_the_bundled_editors_own_wordings(task):
-    """Its instructions name one object each, in words that the plan knows."""
+    """Its instructions name one object each, by one of its names."""
     rng = np.random.default_rng(7)
     right = total = 0
     while total < 150:
@@ -159,8 +184,7 @@ def test_the_bundled_editors_own_wordings(task):
             continue
         total += 1
         things = target_of(plan.instruction).things
-        right += len(things) == 1 and plan.phrase.split()[0] in (
-            *things[0].text.split(),
-            plan.phrase.split()[0],
-        )
-    assert right >= 0.98 * total
+        nouns = {name.split()[-1] for name in NAMES[plan.phrase.split()[-1]]}
+        right += len(things) == 1 and things[0].head in nouns
+    # "a dotted pattern on the hat" is left alone: it may as well be a phrase that names the pattern.
+    assert right >= (0.95 if task == "texture" else 0.98) * total

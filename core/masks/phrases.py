@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..errors import EmuEditError
 from ..predictor import POLITE, guess_task
 from ..thresholding import WHOLE_PICTURE_TASKS
-from .wordings import PICTURE, VERBS, ordered
+from .wordings import PICTURE, TOGETHER, VERBS, ordered
 
 OBJECT, WHOLE, BACKGROUND = "object", "whole picture", "background"
 NOTHING = ""
@@ -63,6 +63,7 @@ _LOOSE = re.compile(
     rf"front|air|distance)"
     r"| there| here| please| again| completely| entirely)+$"
 )
+_CLOSING = re.compile(r"(?: (?:please|thanks|thank you|for me|if you can))+$")
 _PLACES = re.compile(
     rf"(?:the |a |my |this )?(?:(?:very |far |upper |lower |{_SIDE} )*"
     rf"(?:{_SIDE}|corner|side|edge|foreground|background|front|back|air|distance|there|here|place|"
@@ -229,7 +230,7 @@ def _plain(words: str) -> str:
     text = re.sub(r"[.;\n!?|]+", " . ", text)
     text = re.sub(r"[^\w',. ]+", " ", text.replace(",", " , "))
     text = " ".join(text.split()).strip(" .,")
-    text = text.removesuffix(" please")
+    text = _CLOSING.sub("", text)
     while (shorter := POLITE.sub("", text)) != text:
         text = shorter
     return text
@@ -243,11 +244,12 @@ def _clauses(text: str) -> list[str]:
         parts = re.split(r" (?:and(?: then)?|then) ", piece)
         clause = parts[0]
         for part in parts[1:]:
-            if VERBS.match(part) and VERBS.match(clause):
+            whole = f"{clause} and {part}"
+            if VERBS.match(part) and VERBS.match(clause) and not TOGETHER.fullmatch(whole):
                 clauses.append(clause)
                 clause = part
             else:
-                clause += f" and {part}"
+                clause = whole
         clauses.append(clause)
     return [clause.strip() for clause in clauses if clause.strip(" .,")]
 
@@ -265,7 +267,10 @@ def _target(clause: str) -> Target:
         task = guess_task(clause).task
         whole = {"scene", "picture", "image", "photo", *_BEHIND} & set(named.split())
         one_thing = kind not in ("", "add", "move") and not whole and _ONE.match(named)
-        if task in _MAPS or (task in WHOLE_PICTURE_TASKS and not one_thing):
+        # "trace the cube" is no line drawing.
+        if (task in _MAPS and not (one_thing and kind == "point")) or (
+            task in WHOLE_PICTURE_TASKS and not one_thing
+        ):
             return Target((), (), WHOLE)
         if task == "background" and not one_thing:
             return Target((), (), BACKGROUND)
