@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import time
 
 import numpy as np
 import pytest
@@ -143,6 +145,31 @@ def test_a_kill_at_any_step_of_a_write_leaves_old_or_new(tmp_path, monkeypatch, 
     assert path.read_bytes() == (b"brand new" if step == "renamed" else b"old")
     assert durable.clear_parts(tmp_path) == (1 if step in ("writing", "written") else 0)
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_two_writers_of_one_file_do_not_touch_each_others_half(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    inner = []
+
+    def meet(name, where):
+        if name == "writing" and not inner:
+            inner.append(True)
+            durable.write_whole(path, b"the other's")
+            assert path.read_bytes() == b"the other's"
+            assert durable.clear_parts(tmp_path, older=60) == 0
+
+    monkeypatch.setattr(durable, "at_step", meet)
+    durable.write_whole(path, [b"one ", b"half"])
+    assert path.read_bytes() == b"one half" and [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_only_old_halves_are_cleared_where_others_write(tmp_path):
+    for name, age in ((".a.bin.1.part", 100), (".b.bin.2.part", 0)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    assert durable.clear_parts(tmp_path, older=60) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [".b.bin.2.part"]
+    assert durable.is_part(".a.bin.1.part", "a.bin") and not durable.is_part(".a.binx.part", "a.bin")
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):

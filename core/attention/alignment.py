@@ -7,6 +7,7 @@ ones entry for entry, oddities included.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Hashable, Mapping, Sequence
 
 import torch
@@ -16,6 +17,7 @@ from ..backbone import TextContext
 from ..errors import EmuEditError
 
 GAP, MATCH, MISMATCH = 0, 1, -1
+_MARKS = string.punctuation + "\u201c\u201d\u2018\u2019\u2026"  # what a caption may write a word between
 
 
 def needleman_wunsch(source: Sequence[Hashable], target: Sequence[Hashable]) -> list[int]:
@@ -130,9 +132,15 @@ def symbols(text: TextContext, row: int) -> list[Hashable]:
 
 
 def word_tokens(text: TextContext, row: int, word: str | int) -> list[int]:
-    """Positions of a word's tokens in caption `row`: of the word with that number, or of all spelt so."""
+    """Positions of a word's tokens in caption `row`: of the word with that number, or of all spelt so.
+
+    Captions are split at spaces: "ball" also means the "ball," before a comma, but not the other way round.
+    """
     words = text.words[row]
-    wanted = {word} if isinstance(word, int) else {i for i, found in enumerate(words) if found == word}
+    if isinstance(word, int):
+        wanted = {word}
+    else:
+        wanted = {i for i, found in enumerate(words) if word and word in (found, found.strip(_MARKS))}
     return [place for place, owner in enumerate(text.token_words[row]) if owner in wanted]
 
 

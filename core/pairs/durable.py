@@ -1,8 +1,8 @@
 """Files written whole or not at all, and known to be on the disk before anything counts on them.
 
-A file is written to a temporary name beside its own, flushed to the disk, renamed, and its folder flushed. A
-process killed between any two of these leaves the old file or the new one, and perhaps a `.part` that
-`clear_parts` takes away at the next start.
+A file is written to a temporary name of the writer's own beside the file's, flushed to the disk, renamed,
+and its folder flushed. A process killed between any two of these leaves the old file or the new one, and
+perhaps a `.part` that `clear_parts` takes away at the next start.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -28,7 +30,8 @@ def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     Raises EmuEditError in one sentence when the disk is full or cannot be written to; `path` is then as it
     was before.
     """
-    part = path.with_name(f".{path.name}{PART}")
+    # Runs that share a folder may write the same file at the same time: none may see another's half.
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         at_step("begin", path)
@@ -54,9 +57,21 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def clear_parts(folder: Path) -> int:
-    """Delete the temporary files that a killed process left below `folder`; returns how many there were."""
-    left = [*folder.rglob(f".*{PART}")] if folder.is_dir() else []
+def is_part(name: str, of: str) -> bool:
+    """Whether this is the name of a temporary file of a file called `of`."""
+    return name.startswith(f".{of}.") and name.endswith(PART)
+
+
+def clear_parts(folder: Path, older: float = 0.0) -> int:
+    """Delete the temporary files that killed processes left below `folder`; returns how many there were.
+
+    older: seconds since a file was last written to; the default is for folders that one process writes to.
+    """
+    left = []
+    for part in folder.rglob(f".*{PART}") if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # the one who writes it has just renamed it
+            if older <= 0 or time.time() - part.stat().st_mtime > older:
+                left.append(part)
     for part in left:
         part.unlink(missing_ok=True)
     return len(left)

@@ -20,12 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ...core.errors import EmuEditError
-from ...core.pairs.durable import write_whole
+from ...core.pairs.durable import clear_parts, write_whole
 from ..data.pairs import BadPair, Pair, PairSource, RawPair, Unreadable
 from .encode import Encoded, Encoder
 
 FORMAT = "emu-edit-latents 1"
 INDEX = "cache.json"
+DAY = 86400.0  # seconds
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,7 +92,8 @@ class LatentCache:
         Each file is written whole or not at all, so a killed build goes on where it was.
         """
         units = self.units()
-        if part == 0 and not (self._folder / INDEX).is_file():  # two writers would take each other's file
+        clear_parts(self._folder, older=DAY)  # younger ones may be another run's, still at work
+        if part == 0 and not (self._folder / INDEX).is_file():  # once is enough
             write_whole(self._folder / INDEX, json.dumps({"identity": self._identity}).encode())
         made = 0
         for number, unit in enumerate(units):

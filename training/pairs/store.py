@@ -17,15 +17,18 @@ from typing import Any
 from ...core.errors import EmuEditError
 from ...core.locks import NAME as LOCK
 from ...core.pairs import shards
-from ...core.pairs.durable import PART, clear_parts, remove, write_whole
+from ...core.pairs.durable import clear_parts, is_part, remove, write_whole
 from ...core.pairs.index import write_index
 from . import doubles
 from .plan import BuildPlan
 from .rows import Part, Tally, failed, kept_keys, read_part, read_rows
 
 PLAN, WORK = "build.json", "work"
-OWN = (LOCK, f".{PLAN}{PART}")
-"""What a build that was killed before its plan was written may have left."""
+
+
+def _own(name: str) -> bool:
+    """Whether a build that was killed before its plan was written may have left this."""
+    return name == LOCK or is_part(name, PLAN)
 
 
 class Store:
@@ -65,7 +68,7 @@ class Store:
                     f"build: {self.folder} holds more than {self.plan.count} pairs already; give a count of "
                     f"{before.count} or more, or another folder."
                 )
-        elif self.folder.is_dir() and any(p.name not in OWN for p in self.folder.iterdir()):
+        elif self.folder.is_dir() and not all(_own(p.name) for p in self.folder.iterdir()):
             raise EmuEditError(f"build: {self.folder} is not empty and holds no build; give another folder.")
         write_whole(path, shards.dump(self.plan.to_json()) + b"\n")
 
