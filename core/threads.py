@@ -22,17 +22,22 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def run_all(
-    jobs: Sequence[Callable[[], object]], device: torch.device | None = None, shared: bool = True
+    jobs: Sequence[Callable[[], object]],
+    device: torch.device | None = None,
+    shared: bool = True,
+    most: int | None = None,
 ) -> None:
     """Run jobs that do not depend on each other; on the host in as many threads as torch would use.
 
     device: where their tensors are. Elsewhere than on the host the jobs are only queued there, by one thread.
     shared: False keeps them in the caller's thread, as is best for jobs of less than a millisecond together.
+    most: use no more threads than that; with 1, one whose operations torch does not share either.
     The first exception is raised when all jobs that had begun are done; the rest are dropped then.
     """
-    workers = min(len(jobs), torch.get_num_threads())
+    workers = min(len(jobs), torch.get_num_threads(), most or len(jobs))
     elsewhere = device is not None and device.type != "cpu"
-    if workers < 2 or not shared or elsewhere or getattr(_here, "worker", False):
+    alone = workers < 2 and (most is None or torch.get_num_threads() < 2)
+    if alone or not jobs or not shared or elsewhere or getattr(_here, "worker", False):
         for job in jobs:
             job()
         return

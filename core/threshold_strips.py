@@ -22,6 +22,9 @@ from .threads import run_all
 ROWS = 32, 256  # of a strip: at least and at most
 CHUNK = 1 << 17  # pixels whose differences are taken at a time: fewer, and threads wait for the interpreter
 TILE = 32  # pixels of one side that one product gives
+# Pixels up to which one thread is faster than two that share a core: with steps this short they mostly wait
+# for each other's turn at the interpreter.
+ALONE = 1 << 20
 WIDEST = 48  # pixels of kernel radius; beyond, the matrices are mostly halo
 
 PIXEL = np.dtype("V12")  # three floats that are copied as one
@@ -48,13 +51,14 @@ def threshold_strips(
     strips = _Strips(height, width, gaussian_kernel(sigma).to(torch.float32), alpha)
     kept, mask = _new(previous.shape), _new(previous.shape[:3])
     before, after = ([np.ascontiguousarray(x) for x in y.detach().numpy()] for y in (previous, edited))
-    rows = _rows(height, -(-torch.get_num_threads() // len(before)))
+    threads = torch.get_num_threads() if len(before) * height * width > ALONE else 1
+    rows = _rows(height, -(-threads // len(before)))
     jobs = [
         partial(strips.run, *planes, slice(top, min(top + rows, height)))
         for planes in zip(before, after, kept.numpy(), mask.numpy(), strict=True)
         for top in range(0, height, rows)
     ]
-    run_all(jobs, previous.device)
+    run_all(jobs, previous.device, most=threads)
     return kept, mask, all(strips.plain)
 
 
@@ -98,8 +102,8 @@ class _Strips:
     ) -> None:
         """Some rows of one picture [H,W,3]: those of `kept` and `mask` are written."""
         sums = self._differ(previous, edited, rows)
-        before, after, here = (x.view(PIXEL)[rows, :, 0] for x in (previous, edited, kept))
-        here[...] = before
+        after, here = (x.view(PIXEL)[rows, :, 0] for x in (edited, kept))
+        kept[rows] = previous[rows]
         mask[rows] = 0.0
         first, last = self._suspects(sums, 3 * self.alpha, 2 * self.radius)
         if first == last:

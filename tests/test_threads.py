@@ -58,3 +58,17 @@ def test_extremes_are_those_of_one_pass():
     assert extremes(values) == (float(values.min()), float(values.max()))
     values[1, 40_000] = float("nan")
     assert all(end != end for end in extremes(values))
+
+
+def test_one_thread_at_most_is_one_that_computes_alone():
+    seen = []
+    jobs = [lambda: seen.append((threading.get_ident(), torch.get_num_threads()))] * 5
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        run_all(jobs, most=1)
+    finally:
+        torch.set_num_threads(before)
+    assert len(seen) == 5 and len(set(seen)) == 1
+    assert seen[0][0] != threading.get_ident() and seen[0][1] == 1
+    run_all([], most=1)
