@@ -1,10 +1,12 @@
 """A report on a folder of pairs, as one HTML file that needs nothing beside it.
 
     python -m emu_edit.training.report DIR [--out DIR/report.html] [--samples 12]
+        [--judge [--again 20] [--json FILE]]
 
 For every task how many jobs came to pairs and what dropped the others, a contact sheet of pairs (before,
 after, the mask), and the commonest sentences of those that came to nothing, with the instruction of one. It
-may be made while the build is going on: finished shards count.
+may be made while the build is going on: finished shards count. With `--judge` the pairs of a build from the
+world's scenes are judged (training/pairs/yields.py), so that it is known how many of them are right.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,6 +30,7 @@ from ..core.errors import EmuEditError
 from ..core.pairs import shards
 from ..core.pairs.durable import write_whole
 from ..core.tasks import TASK_IDS
+from .pairs import yields
 from .pairs.rows import Tally, read_rows, task_of
 
 SIDE = 160  # pixels of a picture on a sheet
@@ -109,8 +113,10 @@ def samples(folder: Path, most: int) -> dict[str, list[shards.Pair]]:
     return chosen
 
 
-def page(folder: Path, found: Found, shown: dict[str, list[shards.Pair]]) -> Iterator[str]:
-    """The report's HTML in pieces."""
+def page(
+    folder: Path, found: Found, shown: dict[str, list[shards.Pair]], judged: dict[str, Any] | None = None
+) -> Iterator[str]:
+    """The report's HTML in pieces; `judged` as pairs.yields.judged_yield tells."""
     tally = found.tally
     tasks = [task for task in TASK_IDS if tally.jobs[task] or task in shown]
     title = f"Pairs in {escape(folder.name)}"
@@ -118,6 +124,8 @@ def page(folder: Path, found: Found, shown: dict[str, list[shards.Pair]]) -> Ite
     yield f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
     yield f"<h1>{title}</h1><p>{escape(tally.line())}</p>"
     yield from _table(found, tasks)
+    if judged is not None:
+        yield from _judged(judged)
     if found.moved:
         told = ", ".join(f"{escape(name)} {count}" for name, count in found.moved.most_common())
         yield f"<p>Filed under another task by the task predictor: {told}.</p>"
@@ -136,6 +144,17 @@ def _table(found: Found, tasks: Sequence[str]) -> Iterator[str]:
         share = pairs / jobs if jobs else 0.0
         yield f'<tr><td><a href="#{task}">{task}</a><td>{jobs}<td>{tally.candidates[task]}<td>{pairs}'
         yield f'<td>{share:.0%}<td class="words"><span class="bar" style="width:{share * 9:.2f}em"></span>'
+    yield "</table>"
+
+
+def _judged(judged: dict[str, Any]) -> Iterator[str]:
+    yield "<p>Judged by the world's scene parser and rules:</p><table>"
+    heads, _, *lines = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in yields.table(judged).split("\n")
+    )
+    yield "<tr><th>" + "<th>".join(map(escape, heads))
+    for line in lines:
+        yield "<tr><td>" + "<td>".join(map(escape, line))
     yield "</table>"
 
 
@@ -187,12 +206,19 @@ def _thumb(picture: Tensor) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def write_report(folder: Path, out: Path | None = None, most: int = 12) -> Path:
+def write_report(
+    folder: Path, out: Path | None = None, most: int = 12, judged: dict[str, Any] | None = None
+) -> Path:
     """Write the report on `folder` and return its path."""
     found = collect(folder)
     out = out or folder / "report.html"
-    write_whole(out, (piece.encode() for piece in page(folder, found, samples(folder, most))))
+    write_whole(out, (piece.encode() for piece in page(folder, found, samples(folder, most), judged)))
     return out
+
+
+def _check_json(path: Path | None) -> None:
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise EmuEditError(f"report: --json {path} is no file in a folder that exists; give one.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,9 +229,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that training.build_pairs wrote")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default DIR/report.html")
     parser.add_argument("--samples", type=int, default=12, metavar="N", help="pairs shown of each task (12)")
+    parser.add_argument("--judge", action="store_true", help="count how many pairs are right")
+    again = "with --judge: of each task so many dropped candidates are made again and judged (0)"
+    parser.add_argument("--again", type=int, default=0, metavar="N", help=again)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="with --judge: write the counts there")
     options = parser.parse_args(arguments)
     try:
-        print(write_report(options.folder, options.out, max(0, options.samples)))
+        judged = None
+        if options.judge:
+            _check_json(options.json)
+            judged = yields.judged_yield(
+                options.folder,
+                max(0, options.again),
+                tell=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+            print(yields.table(judged))
+        if options.json and judged is not None:
+            options.json.write_text(json.dumps(judged, indent=1) + "\n", encoding="utf-8")
+        print(write_report(options.folder, options.out, max(0, options.samples), judged))
     except EmuEditError as slip:
         print(f"report: {slip}", file=sys.stderr)
         return 1
