@@ -187,7 +187,7 @@ def train(
     if mask_weight is not None:
         recipe = replace(recipe, mask_weight=mask_weight)
     torch.manual_seed(seed)
-    trainee = Trainee(editor, recipe).train()
+    trainee = Trainee(editor, recipe).train().requires_grad_(True)  # words too: fresh editors have not read
     optimiser = torch.optim.AdamW(trainee.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(steps):
         rise = min(1.0, (step + 1) / WARM_UP)

@@ -85,6 +85,7 @@ def build_unet(recipe: Recipe):
         attention_head_dim=tuple(max(1, width // recipe.head_width) for width in recipe.channels),
         norm_num_groups=recipe.groups,
         cross_attention_dim=recipe.text_width,
+        time_embedding_dim=recipe.time_width,
         class_embed_type="simple_projection",
         projection_class_embeddings_input_dim=recipe.text_width,
         addition_embed_type="text",
@@ -111,13 +112,13 @@ def build_autoencoder(recipe: Recipe, pictures: Tensor) -> PatchAutoencoder:
 
 
 def scheduler_config(recipe: Recipe) -> dict[str, object]:
-    """Stable Diffusion's schedule brought to zero terminal SNR (Lin et al. 2305.08891), as Emu Edit does."""
+    """A scaled-linear schedule brought to zero terminal SNR (Lin et al. 2305.08891), as Emu Edit does."""
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": recipe.train_steps,
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
-        "beta_end": 0.012,
+        "beta_end": recipe.beta_end,
         "rescale_betas_zero_snr": True,
         "timestep_spacing": "trailing",
         "prediction_type": "v_prediction",

@@ -66,10 +66,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """(hidden matrices for Muon, everything else for AdamW), in the order of the model's parameters."""
+    """(hidden matrices for Muon, everything else for AdamW) of what is trained, in the model's order."""
     hidden: list[Tensor] = []
     rest: list[Tensor] = []
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         matrix = weight.ndim >= 2 and not any(part in name for part in _OUTER)
         (hidden if matrix else rest).append(weight)
     return hidden, rest

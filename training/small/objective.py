@@ -21,7 +21,11 @@ from .recipe import Recipe
 
 
 class Trainee(nn.Module):
-    """All that is trained, under one roof: U-Net, text encoder, task table and mask outputs."""
+    """All that is trained, under one roof: U-Net, task table and mask outputs.
+
+    What reads the words (text encoder, the U-Net's pooling of them) was taught before and stays as it is: the
+    noise of a few thousand pictures undoes it, and Muon's steps are as long however little a gradient says.
+    """
 
     def __init__(self, editor: DiffusersBackbone, recipe: Recipe) -> None:
         super().__init__()
@@ -33,6 +37,8 @@ class Trainee(nn.Module):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
         self._features: dict[str, Tensor] = {}
+        for reads in (self.text_encoder, self.unet.add_embedding):
+            reads.requires_grad_(False)
         self.unet.conv_norm_out.register_forward_pre_hook(self._keep_fine)
         self.unet.mid_block.register_forward_hook(self._keep_coarse)
 

@@ -5,8 +5,9 @@
 Pictures alone teach words slowly. What an instruction says is known exactly here, so the encoder and the
 layer that pools its words for the U-Net are first trained to tell it: who is meant, what it becomes, where,
 which word, which backdrop. Plans are drawn up but no picture is, which costs a small part of a training
-step. The head that tells is thrown away; go on with `train --from runs/reader`. The command ends with how
-often each thing is told right on texts it never saw, and on wordings it never saw.
+step. The head that tells is thrown away; training with pictures then leaves what reads alone. `train` begins
+a fresh editor with this by itself; the command is for an editor that is there, and ends with how often each
+thing is told right on texts it never saw, and on wordings it never saw.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def deepened(editor: DiffusersBackbone, layers: int) -> None:
 def teach(editor: DiffusersBackbone, recipe: Recipe, count: int, workers: int, seed: int = 0) -> Reader:
     """Train what reads on `count` texts, in place, and say on the way how well it does."""
     torch.manual_seed(seed)
-    reader = Reader(editor, recipe).train()
+    reader = Reader(editor, recipe).train().requires_grad_(True)
     hidden, rest = split_parameters(reader)
     optimisers = [
         torch.optim.AdamW(rest, lr=RATE, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True),

@@ -13,16 +13,20 @@ from ...core.errors import EmuEditError
 from ...core.patch_autoencoder import PatchAutoencoder
 from .data import Pairs, to_planes
 from .models import build_editor, build_text_encoder
+from .reading import deepened, teach
 from .recipe import Recipe
 from .wording import vocabulary
 
 
 def first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
-    """A fresh editor, or one that begins with the weights of the editor in the folder `start`."""
+    """A fresh editor that has read, or one with the weights of the editor in the folder `start`."""
     pairs = Pairs(recipe.world_seed + 1, recipe.picture)
     shown = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
     fresh = build_editor(recipe, vocabulary(), to_planes(torch.stack(shown)))
-    return fresh if start is None else taken_over(load_editor(start), fresh, recipe)
+    if start is not None:
+        return taken_over(load_editor(start), fresh, recipe)
+    teach(fresh, recipe, recipe.texts, workers=1)
+    return fresh
 
 
 def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
@@ -38,6 +42,7 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
             f"have width {old.task_width}, not {fresh.task_width}); leave --from out, or give a folder that "
             "an earlier run exported."
         )
+    deepened(old, recipe.text_layers)
     same = isinstance(old.vae, PatchAutoencoder) and all(
         getattr(old.vae.config, name) == getattr(fresh.vae.config, name)
         for name in ("patch_size", "latent_channels", "refine_channels")
