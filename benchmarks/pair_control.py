@@ -130,7 +130,7 @@ def ceiling(asked: Example, read: Reader, backbone: Backbone | None) -> dict[str
     if backbone is not None:
         with torch.inference_mode():
             shown["decoded"] = eight_bit(backbone.decode_latents(backbone.encode_image(both)).float().cpu())
-    return {name: judge_pair(asked, *pair.clone(), read) for name, pair in shown.items()}
+    return {name: judge_pair(asked, pair[0], pair[1], read) for name, pair in shown.items()}
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[Try]]:

@@ -57,8 +57,8 @@ def judged_yield(
     read = Reader()
     for number, pair in enumerate(shards.read_pairs(folder)):
         job = PairJob.from_json(pair.record["job"])
-        pictures = (one.float() / 255 for one in (pair.source, pair.target))
-        found[job.task][KEPT].append(judged(job, *pictures, read))
+        source, target = (one.float() / 255 for one in (pair.source, pair.target))
+        found[job.task][KEPT].append(judged(job, source, target, read))
         if (number + 1) % 50 == 0:
             tell(f"{number + 1} pairs judged")
     if again:
