@@ -57,7 +57,7 @@ class Pictures(Dataset):
         return {"picture": torch.from_numpy(picture), "caption": said}
 
 
-def batches(pairs: Pairs | Pictures, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
+def batches(pairs: Dataset, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
     """Batches of samples start, start + 1, ... without end."""
     loader = DataLoader(
         pairs,

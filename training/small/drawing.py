@@ -67,7 +67,8 @@ def read(scenes: Sequence[Scene], pictures: Sequence[np.ndarray]) -> dict[str, f
 
 
 def sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
-    """The pictures in rows."""
+    """The pictures in rows; those that fill no row are left out."""
+    columns = min(columns, len(pictures))
     rows = [
         np.concatenate([as_bytes(picture) for picture in pictures[first : first + columns]], 1)
         for first in range(0, len(pictures) - len(pictures) % columns, columns)

@@ -29,6 +29,7 @@ from .objective import Trainee, batch_loss
 from .recipe import Recipe
 from .start import first_editor
 from .state import load_state, save_state
+from .stored import StoredPairs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,10 +64,24 @@ def main(arguments: list[str] | None = None) -> int:
         default=0,
         help="where in the stream of pairs a new run begins; go past what --from has seen",
     )
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="DIR",
+        help="train on the pairs of training.build_pairs, not on the world",
+    )
+    parser.add_argument(
+        "--redrawn", action="store_true", help="with --pairs: the same jobs as the world draws them, exactly"
+    )
+    parser.add_argument(
+        "--pictures-every", type=int, metavar="N", help="every N-th batch trains the base; 0: none does"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     recipe = Recipe() if chosen.rate is None else replace(Recipe(), rate=chosen.rate)
+    if chosen.pictures_every is not None:
+        recipe = replace(recipe, pictures_every=max(0, chosen.pictures_every))
     try:
         with only_one(chosen.run, "training"):
             train(recipe, chosen)
@@ -81,6 +96,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
 
     Raises EmuEditError when the loss is no number; the state last saved stays.
     """
+    pairs = _pairs(recipe, chosen)
     chosen.run.mkdir(parents=True, exist_ok=True)
     state_file = chosen.run / "state.safetensors"
     folder = chosen.run / "start"
@@ -105,10 +121,10 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     progress: dict[str, Any] = {"samples": 0, "steps": 0, "pair": chosen.first_sample, "picture": 0}
     if state_file.is_file():
         progress = load_state(state_file, trainee, ema, optimisers)
-    shown: dict[str, Pairs | Pictures] = {
-        "pair": Pairs(recipe.world_seed, chosen.size, weights=TASK_WEIGHTS),
-        "picture": Pictures(recipe.world_seed, chosen.size),
-    }
+    _keep_to(pairs, progress, chosen.run)
+    shown: dict[str, Pairs | Pictures | StoredPairs] = {"pair": pairs}
+    if recipe.pictures_every:
+        shown["picture"] = Pictures(recipe.world_seed, chosen.size)
     streams = {
         kind: batches(samples, progress[kind], recipe.batch, chosen.workers)
         for kind, samples in shown.items()
@@ -122,7 +138,8 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
             and time.monotonic() - began < 60 * chosen.minutes
         ):
             generator = torch.Generator().manual_seed(recipe.world_seed * 1_000_003 + progress["steps"])
-            kind = "pair" if (progress["steps"] + 1) % recipe.pictures_every else "picture"
+            every = recipe.pictures_every
+            kind = "picture" if every and (progress["steps"] + 1) % every == 0 else "pair"
             batch, measured = next(streams[kind]), batch_loss if kind == "pair" else picture_loss
             loss, seen = measured(trainee, editor, batch, recipe, generator)
             if not torch.isfinite(loss):
@@ -151,8 +168,31 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     if chosen.export:
         trainee.load_state_dict(ema)
         save_editor(editor, chosen.export, dtype=torch.float16)
-        beside = chosen.export.with_name(chosen.export.name + "_base")
-        save_editor(base_of(editor, recipe), beside, dtype=torch.float16)
+        if recipe.pictures_every:
+            beside = chosen.export.with_name(chosen.export.name + "_base")
+            save_editor(base_of(editor, recipe), beside, dtype=torch.float16)
+
+
+def _pairs(recipe: Recipe, chosen: argparse.Namespace) -> Pairs | StoredPairs:
+    """What is learnt from: the world's endless pairs, or those of a folder."""
+    folder, redrawn = getattr(chosen, "pairs", None), getattr(chosen, "redrawn", False)
+    if folder is not None:
+        return StoredPairs(folder, chosen.size, recipe.world_seed, redrawn)
+    if redrawn:
+        raise EmuEditError("training: --redrawn needs --pairs, the folder whose jobs are redrawn.")
+    return Pairs(recipe.world_seed, chosen.size, weights=TASK_WEIGHTS)
+
+
+def _keep_to(pairs: Pairs | StoredPairs, progress: dict[str, Any], run: Path) -> None:
+    """A run keeps to the pairs that it began with, or it would not be what it says."""
+    identity = pairs.identity() if isinstance(pairs, StoredPairs) else None
+    if progress["steps"] and progress.get("pairs") != identity:
+        raise EmuEditError(
+            f"training: {run} was begun with other pairs than these; give the same --pairs and --redrawn, or "
+            "another --run with --from."
+        )
+    if identity is not None:
+        progress["pairs"] = identity
 
 
 def _rate_factor(recipe: Recipe, progress: dict[str, Any], chosen: argparse.Namespace) -> float:
