@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import EmuEditError
 
@@ -30,13 +30,13 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     Raises EmuEditError, which begins with `what`, when it is held already, here or in another process. A file
     system that has no locks holds nobody up.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     mark = (os.getpid(), str(folder.resolve()))
     token = object()
+    # Before the file is opened: to close it again would give back the lock that this process has on it.
     if _held.setdefault(mark, token) is not token:
         raise EmuEditError(_taken(what, folder, str(mark[0])))
     try:
-        with open(folder / NAME, "a+b") as file:
+        with _opened(folder, what) as file:
             try:
                 given = _lock()(file)
             except OSError:
@@ -44,12 +44,24 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
             if not given:
                 file.seek(0)
                 raise EmuEditError(_taken(what, folder, file.read(20).decode("ascii", "replace").strip()))
-            file.truncate(0)
-            file.write(str(mark[0]).encode())
-            file.flush()
+            file.seek(0)
+            if file.read(20).strip().isdigit() or not os.path.getsize(file.name):  # else it is not ours
+                file.truncate(0)
+                file.write(str(mark[0]).encode())
+                file.flush()
             yield
     finally:
         _held.pop(mark, None)
+
+
+def _opened(folder: Path, what: str) -> IO[bytes]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / NAME, "a+b")
+    except OSError as problem:
+        raise EmuEditError(
+            f"{what}: {folder} cannot be written to ({problem.strerror}); give another folder."
+        ) from problem
 
 
 def _taken(what: str, folder: Path, pid: str) -> str:

@@ -120,3 +120,20 @@ def test_what_writes_into_a_folder_holds_it(tmp_path, capsys):
         assert f"build: process {os.getpid()} is writing to" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [locks.NAME]
     assert build_pairs.main(build) == 0
+
+
+def test_a_place_that_is_no_folder_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            pytest.raises(EmuEditError, match="build: .* cannot be written to"),
+            locks.only_one(place, "build"),
+        ):
+            pass
+
+
+def test_a_file_of_somebody_elses_keeps_its_text(tmp_path):
+    (tmp_path / ".lock").write_text("important")
+    with locks.only_one(tmp_path, "build"):
+        pass
+    assert (tmp_path / ".lock").read_text() == "important"

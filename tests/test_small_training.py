@@ -14,6 +14,7 @@ from emu_edit.core.checkpoints import load_editor, save_editor
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
+from emu_edit.training.small import start as start_module
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
 from emu_edit.training.small.base import base_of
@@ -43,7 +44,7 @@ TINY = Recipe(
 )
 
 
-def sitting(folder, samples, **more):
+def sitting(folder, samples, recipe=TINY, **more):
     chosen = argparse.Namespace(
         run=folder,
         size=64,
@@ -58,7 +59,7 @@ def sitting(folder, samples, **more):
     )
     for name, value in more.items():
         setattr(chosen, name, value)
-    train(TINY, chosen)
+    train(recipe, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +185,33 @@ def test_a_loss_that_is_no_number_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "batch_loss", lambda *_: (torch.tensor(float("nan")), {}))
     with pytest.raises(EmuEditError, match=r"the loss is nan at sample 4.*--rate"):
         sitting(tmp_path, 8)
+    assert (tmp_path / "state.safetensors").read_bytes() == kept
+
+
+def test_an_editor_that_has_not_read_is_taught_and_one_that_has_is_left(whole_run, monkeypatch):
+    taught = []
+    monkeypatch.setattr(start_module, "teach", lambda editor, *rest, **more: taught.append(editor))
+    assert start_module.first_editor(TINY, whole_run / "editor") and not taught
+    deeper = start_module.first_editor(replace(TINY, text_layers=2), whole_run / "editor")
+    assert taught == [deeper] and deeper.text_encoder.config.num_hidden_layers == 2
+
+
+def test_reading_stops_when_asked():
+    editor = build_editor(TINY, ["red"], torch.rand(8, 3, 64, 64) * 2 - 1)
+    with pytest.raises(EmuEditError, match="stopped while reading"):
+        start_module.teach(editor, TINY, 32, 0, stopped=lambda: True)
+
+
+def test_the_state_of_another_model_is_a_sentence(whole_run, tmp_path):
+    sitting(tmp_path, 4)
+    kept = (tmp_path / "state.safetensors").read_bytes()
+    other = tmp_path / "other"
+    sitting(other, 0, recipe=replace(TINY, channels=(8, 24)))
+    (other / "state.safetensors").write_bytes(kept)
+    with pytest.raises(EmuEditError, match=r"begun with another model.*another --run"):
+        sitting(other, 8, recipe=replace(TINY, channels=(8, 24)))
+    kept_there = (other / "state.safetensors").read_bytes()
+    assert kept_there == kept
     assert (tmp_path / "state.safetensors").read_bytes() == kept
 
 

@@ -19,7 +19,8 @@ from .data import to_planes
 from .objective import Trainee
 from .recipe import Recipe
 
-#: The highest weight of a sample, by its ratio of signal to noise (Hang et al. 2303.09556).
+#: The highest weight of a sample, its ratio of signal to noise (after Hang et al. 2303.09556, who put
+#: no floor under it; here it is 1, since attention control needs the noisy steps most).
 MOST = 5.0
 
 

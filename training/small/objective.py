@@ -34,8 +34,8 @@ class Trainee(nn.Module):
         self.fine_mask = nn.Conv2d(recipe.channels[0], 1, 1)
         self.coarse_mask = nn.Conv2d(recipe.channels[-1], 1, 1)
         for output in (self.fine_mask, self.coarse_mask):  # the features they read may be large already
-            nn.init.zeros_(output.weight)
-            nn.init.zeros_(output.bias)
+            for weight in output.parameters():
+                nn.init.zeros_(weight)
         self._features: dict[str, Tensor] = {}
         for reads in (self.text_encoder, self.unet.add_embedding):
             reads.requires_grad_(False)

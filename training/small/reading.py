@@ -16,7 +16,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,18 @@ def deepened(editor: DiffusersBackbone, layers: int) -> None:
     editor.text_encoder = made
 
 
-def teach(editor: DiffusersBackbone, recipe: Recipe, count: int, workers: int, seed: int = 0) -> Reader:
-    """Train what reads on `count` texts, in place, and say on the way how well it does."""
+def teach(
+    editor: DiffusersBackbone,
+    recipe: Recipe,
+    count: int,
+    workers: int,
+    seed: int = 0,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Reader:
+    """Train what reads on `count` texts, in place, on the CPU, and say on the way how well it does.
+
+    Raises EmuEditError when `stopped` says so; a reader half taught is of no use.
+    """
     torch.manual_seed(seed)
     reader = Reader(editor, recipe).train().requires_grad_(True)
     hidden, rest = split_parameters(reader)
@@ -135,6 +145,8 @@ def teach(editor: DiffusersBackbone, recipe: Recipe, count: int, workers: int, s
     steps, began = math.ceil(count / BATCH), time.monotonic()
     losses: list[float] = []
     for step, (words, slots, mentions) in enumerate(_loader(Texts(recipe.world_seed, count), workers)):
+        if stopped():
+            raise EmuEditError("training: stopped while reading, of which nothing is kept; start it again.")
         rise = min(1.0, (step + 1) / min(100, 1 + steps // 10))
         factor = rise * 0.5 * (1 + math.cos(math.pi * step / steps))
         for optimiser, rate in zip(optimisers, (RATE, RATE * recipe.matrix_rate), strict=True):

@@ -35,7 +35,7 @@ class Recipe:
     # Conditioning dropout, from one draw: (text, text and image, image)
     dropped: tuple[float, float, float] = (0.05, 0.02, 0.02)
     dropped_image_weight: float = 0.1
-    # The loss: see train.py
+    # The loss: see objective.py
     change_floor: float = 0.02
     mask_weight: float = 0.2
     # The optimiser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,14 +19,25 @@ from .recipe import Recipe
 from .wording import vocabulary
 
 
-def first_editor(recipe: Recipe, start: Path | None) -> DiffusersBackbone:
-    """A fresh editor that has read, or one with the weights of the editor in the folder `start`."""
+def first_editor(
+    recipe: Recipe, start: Path | None, workers: int = 1, stopped: Callable[[], bool] = lambda: False
+) -> DiffusersBackbone:
+    """A fresh editor, or one with the weights of the editor in the folder `start`, that has read.
+
+    An editor whose text encoder lacks layers or words of the recipe is taught anew, as a fresh one is.
+    """
+    old = None if start is None else load_editor(start)
     pairs = Pairs(recipe.world_seed + 1, recipe.picture)
     shown = [pairs[i][side] for i in range(recipe.component_pairs) for side in ("source", "target")]
     fresh = build_editor(recipe, vocabulary(), to_planes(torch.stack(shown)))
-    if start is not None:
-        return taken_over(load_editor(start), fresh, recipe)
-    teach(fresh, recipe, recipe.texts, workers=1)
+    if old is not None:
+        layers, known = int(old.text_encoder.config.num_hidden_layers), old.tokenizer.get_vocab()
+        made = taken_over(old, fresh, recipe)
+        if layers == recipe.text_layers and known.keys() >= made.tokenizer.get_vocab().keys():
+            return made
+        fresh = made
+    print(f"Reading {recipe.texts} texts before the first picture.", flush=True)
+    teach(fresh, recipe, recipe.texts, workers, stopped=stopped)
     return fresh
 
 
@@ -34,7 +46,7 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
 
     Grids are matched from the coarsest up, so a network that got finer ones keeps its inside, and new
     attention starts where it changes nothing. An editor of the same recipe is taken over whole. Raises
-    EmuEditError if text or task vectors are of another width.
+    EmuEditError for an editor that predicts something else or has task vectors of another width.
     """
     if old.predicts != "change" or old.task_width != fresh.task_width or old.conditioner is None:
         raise EmuEditError(

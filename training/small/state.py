@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...core.errors import EmuEditError
+
 
 def save_state(
     path: Path,
@@ -41,10 +43,18 @@ def save_state(
 def load_state(
     path: Path, model: nn.Module, ema: dict[str, Tensor], optimisers: Sequence[torch.optim.Optimizer]
 ) -> dict[str, Any]:
-    """Put a saved state back in place; returns its progress."""
+    """Put a saved state back in place; returns its progress.
+
+    Raises EmuEditError for a state of another model, as an earlier version of the trainer may have left.
+    """
     with safe_open(path, framework="pt") as file:
         progress = json.loads(file.metadata()["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if not _fits(tensors, progress, model, optimisers):
+        raise EmuEditError(
+            f"training: {path} was begun with another model or an earlier version of this trainer; take "
+            "another --run, and --from the editor that it exported."
+        )
     model.load_state_dict(_under(tensors, "model."))
     for name, value in _under(tensors, "ema.").items():
         ema[name].copy_(value)
@@ -58,6 +68,25 @@ def load_state(
             moments.setdefault(int(index), {})[key] = value
         optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     return progress
+
+
+def _fits(
+    tensors: Mapping[str, Tensor],
+    progress: Mapping[str, Any],
+    model: nn.Module,
+    optimisers: Sequence[torch.optim.Optimizer],
+) -> bool:
+    """Whether weights, moments and counters are those of this model."""
+    saved, now = _under(tensors, "model."), model.state_dict()
+    if {name: w.shape for name, w in saved.items()} != {name: w.shape for name, w in now.items()}:
+        return False
+    for number, optimiser in enumerate(optimisers):
+        shapes = [weight.shape for group in optimiser.param_groups for weight in group["params"]]
+        for name, value in _under(tensors, f"optimiser.{number}.").items():
+            index = int(name.split(".", 1)[0])
+            if index >= len(shapes) or (value.ndim and value.shape != shapes[index]):
+                return False
+    return {"samples", "steps", "pair", "picture"} <= progress.keys()
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
     python -m emu_edit.training.small.train --run runs/small --minutes 60
 
-Stop it at any time; the same command goes on. `--export models/small` writes the editor that nodes load, and
-the base beside it, in models/small_base.
+Stop it at any time; the same command goes on. (Only the reading of a new run, some minutes before the first
+picture, then begins anew: see reading.py.) `--export models/small` writes the editor that nodes load, and the
+base beside it, in models/small_base.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         if chosen.start is not None:
             print(f"{chosen.run} goes on from its own state; --from is for a new run.", flush=True)
     else:
-        save_editor(first_editor(recipe, chosen.start), folder)
+        with asked_to_stop() as stop:
+            first = first_editor(recipe, chosen.start, chosen.workers, stop.is_set)
+        save_editor(first, folder)
     editor = load_editor(folder, chosen.device)
     editor.unet.to(memory_format=torch.channels_last)
     trainee = Trainee(editor, recipe).train()
