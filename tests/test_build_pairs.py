@@ -333,6 +333,12 @@ def test_the_index_is_the_same_with_and_without_pyarrow(tmp_path, monkeypatch):
     assert index.read_index(tmp_path) == rows and not (tmp_path / "index.parquet").exists()
 
 
+def test_an_index_of_lines_holds_texts_with_line_ends_of_unicode(tmp_path):
+    rows = [{"key": f"0000000{k}", "instruction": f"a{end}b"} for k, end in enumerate("\u2028\u2029\x85")]
+    index.write_index(tmp_path, rows, parquet=False)
+    assert [row["instruction"] for row in index.read_index(tmp_path)] == [row["instruction"] for row in rows]
+
+
 def command(folder, *more):
     return [
         sys.executable,

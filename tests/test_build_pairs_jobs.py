@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ from emu_edit.training import build_pairs
 from emu_edit.training.pairs import models
 from emu_edit.training.pairs.jobs import CaptionJobs, InstructionJobs
 from emu_edit.training.pairs.plan import BuildPlan
-from emu_edit.training.pairs.rows import read_rows
+from emu_edit.training.pairs.rows import part_bytes, read_rows
+from emu_edit.training.pairs.run import build, one_process
 
 READY = {"task": "color", "instruction": "make it darker", "input_caption": "a", "output_caption": "a dark a"}
 
@@ -95,6 +98,41 @@ def test_ready_instructions_and_lines_that_are_none(tmp_path):
     assert jobs.make([5]) == [items[5]] == jobs.make([5])
     with pytest.raises(EmuEditError, match="cannot be read"):
         InstructionJobs(BuildPlan(count=1), tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"])
+def test_texts_with_the_line_ends_of_unicode_build_and_resume(end, tmp_path):
+    """JSON leaves them as they are, and str.splitlines (not that of bytes) splits at them."""
+
+    class Killed(BaseException):
+        pass
+
+    class Toy(InstructionJobs):
+        made = 0
+
+        def make(self, numbers):
+            self.made += len(numbers)
+            return super().make(numbers)
+
+    def part(chunk, items):
+        if stop:
+            raise Killed
+        seen.extend(items)
+        rows = [{"number": 0, "job": items[0].to_json(), "dropped": None, "candidates": []}]
+        return part_bytes([], rows)
+
+    caption = f"a ball{end}and a cup"
+    ready = tmp_path / "ready.jsonl"
+    ready.write_text(json.dumps(READY | {"input_caption": caption}) + "\n")
+    plan = BuildPlan(count=1, tasks=("color",), chunk_jobs=1, shard_jobs=1)
+    seen, stop = [], True
+    for error in (Killed, EmuEditError):  # the second: one job, and it has no pair
+        jobs, maker = Toy(plan, ready), SimpleNamespace(part=part)
+        with pytest.raises(error):
+            build(tmp_path / "out", plan, jobs, partial(one_process, plan, jobs, maker))
+        stop = False
+    assert jobs.made == 0  # read from what the first run wrote down
+    assert [item.instruction.input_caption for item in seen] == [caption]
 
 
 def test_a_build_from_real_pictures_and_one_that_is_none(tmp_path, capsys):

@@ -38,7 +38,7 @@ def write_index(folder: Path, rows: Iterable[Mapping[str, Any]], parquet: bool |
 def read_index(folder: Path) -> list[dict[str, Any]]:
     """The rows of whichever index there is."""
     if (folder / LINES).is_file():
-        return [json.loads(line) for line in (folder / LINES).read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in (folder / LINES).read_bytes().splitlines()]
     arrow = _pyarrow()
     if not (folder / PARQUET).is_file() or arrow is None:
         raise EmuEditError(

@@ -38,9 +38,9 @@ def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: 
             items = _written_down(path)
             if items is None:
                 made = items_of(jobs.make, numbers(plan, chunk, total))
-                lines = b"".join(shards.dump(record) + b"\n" for record in items_to_json(made))
-                write_whole(path, lines)
-                items = _written_down(path)
+                lines = [shards.dump(record) for record in items_to_json(made)]
+                write_whole(path, b"".join(line + b"\n" for line in lines))
+                items = _from_lines(lines)  # not `made`: what a resumed build would read
             yield chunk, maker.part(chunk, items)
 
     return results
@@ -49,7 +49,11 @@ def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: 
 def _written_down(path: Path) -> list[Item] | None:
     if not path.is_file():
         return None
-    return items_from_json([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+    return _from_lines(path.read_bytes().splitlines())  # bytes: text would be split at U+2028 too
+
+
+def _from_lines(lines: Iterable[bytes]) -> list[Item]:
+    return items_from_json([json.loads(line) for line in lines])
 
 
 def build(
