@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from test_build_pairs import PLAN, Strength, ToyJobs, kept_jobs, toy, toy_build,
 from test_build_pairs_jobs import READY, pictures
 
 from emu_edit.core.errors import EmuEditError
+from emu_edit.core.pairs.faults import DiskFull
 from emu_edit.core.pairs.filters.base import Finding, at_least
 from emu_edit.core.pairs.filters.judge import judge_all
 from emu_edit.core.pairs.filters.standard import standard_filters
 from emu_edit.core.pairs.recipes import table
-from emu_edit.core.pairs.records import Candidate, Instruction
+from emu_edit.core.pairs.records import Candidate, Dropped, Instruction
 from emu_edit.training import build_pairs
+from emu_edit.training.pairs.on_ray import Made
 from emu_edit.training.pairs.rows import read_rows
 from emu_edit.training.pairs.run import MOST_FAULTS
 
@@ -185,6 +188,43 @@ def test_too_many_failures_in_turn_end_the_run_and_are_tried_again(where, tmp_pa
     broken[0] = False
     toy_build(tmp_path / "broken", plan, judge=judge)
     assert tree(tmp_path / "broken") == tree(tmp_path / "whole")
+
+
+class Bordering(ToyJobs):
+    """Every job of the first shard is one, the first of the second come to nothing before they begin."""
+
+    def item(self, n):
+        if MOST_FAULTS <= n < MOST_FAULTS + 4:
+            return Dropped("instruction", "the answer is no JSON", "color", f"{n:08d}")
+        return super().item(7 * n if n < MOST_FAULTS else n)
+
+
+def test_failures_up_to_the_end_of_a_shard_do_not_end_every_later_run(tmp_path, monkeypatch):
+    plan = replace(PLAN, shard_jobs=MOST_FAULTS, count=5)
+    broken = [True]
+
+    def wrong(number):
+        if broken[0]:
+            raise RuntimeError("the card is gone")
+
+    faulty_recipe(monkeypatch, wrong)
+    with pytest.raises(EmuEditError, match=f"the last {MOST_FAULTS} jobs failed"):
+        toy_build(tmp_path, plan, Bordering(plan))
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["00000000.tar"]
+    broken[0] = False
+    manifest = toy_build(tmp_path, plan, Bordering(plan))
+    assert manifest["pairs"] == 5 and manifest["tally"]["lost"]["color instruction"] >= 4
+
+
+def test_a_worker_on_ray_hands_a_slip_back():
+    def part(chunk, items):
+        raise slip
+
+    made = Made.__new__(Made)  # without its models
+    made.maker = SimpleNamespace(part=part)
+    for slip in (DiskFull("the disk is full."), EmuEditError("give another model.")):
+        told = made({"chunk": 3, "items": b"", "slip": ""})
+        assert told == {"chunk": 3, "part": b"", "slip": str(slip)}
 
 
 def test_failures_that_are_not_in_turn_end_nothing(tmp_path, monkeypatch):

@@ -129,4 +129,8 @@ class Made:
         if row["slip"]:
             return {"chunk": row["chunk"], "part": b"", "slip": row["slip"]}
         items = items_from_json([json.loads(line) for line in row["items"].splitlines()])
-        return {"chunk": row["chunk"], "part": self.maker.part(int(row["chunk"]), items), "slip": ""}
+        try:
+            part = self.maker.part(int(row["chunk"]), items)
+        except EmuEditError as slip:  # such as DiskFull: the driver ends the run with this sentence
+            return {"chunk": row["chunk"], "part": b"", "slip": str(slip)}
+        return {"chunk": row["chunk"], "part": part, "slip": ""}

@@ -40,7 +40,8 @@ class Store:
         self._check_plan()
         clear_parts(self.folder)  # not before: the folder of somebody else's files is left as it is
         self.tally = Tally()
-        self.shard = self.kept = self.barren = self.faults = 0
+        self.shard = self.kept = self.barren = 0
+        self.faults = 0  # failures in turn since this start, which is there to try them again
         self.fault = ""  # the last one's reason
         self.seen = doubles.Doubles()
         self._resume()
@@ -112,7 +113,7 @@ class Store:
         for summary in found:
             self.kept += summary["pairs"]
             self.tally.merge(summary["tally"])
-            self.barren, self.faults = summary["barren"], summary.get("faults", 0)
+            self.barren = summary["barren"]
             self.seen.load(summary.get("digests", ""))
         self.shard = len(found)
         for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
@@ -227,7 +228,6 @@ class Store:
             "cut": cut,
             "limit": self._limit() if cut else [],
             "barren": self.barren,
-            "faults": self.faults,
             "digests": doubles.dump(self._fresh),
             "tally": tally.to_json(),
         }
