@@ -38,6 +38,14 @@ def test_what_is_written_is_escaped(tmp_path, monkeypatch):
     assert "<script>" not in report.write_report(tmp_path).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("option", ["--again", "--json"])
+def test_an_option_of_judging_without_it_is_a_sentence(option, tmp_path, capsys):
+    toy_build(tmp_path)
+    assert report.main([str(tmp_path), option, "3"]) == 1
+    assert f"{option} needs the judgement" in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_a_folder_without_pairs_is_a_sentence(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 1
     assert "holds no finished shard" in capsys.readouterr().err

@@ -105,5 +105,9 @@ def test_what_cannot_be_judged_is_a_sentence(tmp_path, capsys):
     (tmp_path / "build.json").write_text(json.dumps(plan.to_json()))
     assert report.main([str(tmp_path), "--judge"]) == 1
     assert "'captions.txt'" in capsys.readouterr().err
+    plan = replace(PLAN, instructions="file:ready.jsonl")  # whose jobs name no scene
+    (tmp_path / "build.json").write_text(json.dumps(plan.to_json()))
+    assert report.main([str(tmp_path), "--judge"]) == 1
+    assert "'file:ready.jsonl'" in capsys.readouterr().err
     assert report.main([str(tmp_path), "--judge", "--json", str(tmp_path / "no" / "x.json")]) == 1
     assert "--json" in capsys.readouterr().err

@@ -216,7 +216,11 @@ def write_report(
     return out
 
 
-def _check_json(path: Path | None) -> None:
+def _check(judge: bool, again: int, path: Path | None) -> None:
+    """Options that need another, and a place to write to, before minutes of judging."""
+    if not judge and (again or path is not None):
+        name = "--json" if path is not None else "--again"
+        raise EmuEditError(f"report: {name} needs the judgement; give --judge besides, or leave {name} out.")
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         raise EmuEditError(f"report: --json {path} is no file in a folder that exists; give one.")
 
@@ -236,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         judged = None
+        _check(options.judge, options.again, options.json)
         if options.judge:
-            _check_json(options.json)
             judged = yields.judged_yield(
                 options.folder,
                 max(0, options.again),

@@ -30,7 +30,7 @@ from ..small.rules import judge
 from . import judge as judging
 from .judge import Judged, Reader, judge_pair
 from .models import context_of, world_of
-from .plan import WORLD, BuildPlan
+from .plan import GRAMMAR, WORLD, BuildPlan
 from .rows import read_rows, task_of
 from .store import PLAN
 
@@ -81,18 +81,18 @@ Verdict = Judged | bool | None
 
 
 def plan_of(folder: Path) -> BuildPlan:
-    """The plan of a build in the world."""
+    """The plan of a build of the world's own edits; others have no answer to judge by: EmuEditError."""
     try:
         plan = BuildPlan.from_json(json.loads((folder / PLAN).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as problem:
         raise EmuEditError(
             f"report: {folder / PLAN} cannot be read ({problem}); give a folder of training.build_pairs."
         ) from problem
-    if plan.captions != WORLD:
-        source = plan.captions or plan.pictures
+    if plan.captions != WORLD or plan.instructions != GRAMMAR:
+        source = plan.instructions if plan.captions == WORLD else plan.captions or plan.pictures
         raise EmuEditError(
-            f"report: {folder} was built from {source!r}, and only what was built from the world's scenes "
-            "can be judged; leave --judge out."
+            f"report: {folder} was built from {source!r}, and only the world's own edits of its scenes can "
+            "be judged; leave --judge out."
         )
     return plan
 
