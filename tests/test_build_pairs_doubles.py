@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from PIL import Image
-from test_build_pairs import PLAN, Killed, ToyJobs, toy, toy_build, tree  # noqa: F401
+from test_build_pairs import PLAN, ROOT, Killed, ToyJobs, toy, toy_build, tree  # noqa: F401
 from test_build_pairs_faults import rows_of
 from test_build_pairs_jobs import READY, pictures
 
@@ -31,6 +31,11 @@ class Repeating(ToyJobs):
         words = f"make it bright {k}" if n < 22 else f"Please, make it bright {k}!"
         told = Instruction("color", words, f"a ball {k}", f"A bright ball {k}.")
         return replace(item, instruction=told, picture="")
+
+
+def test_what_a_double_takes_on_the_disk_is_as_told():
+    told = f"{len(dump([1, 2])) // 2} bytes of each job"
+    assert told in Doubles.__doc__ and told in (ROOT / "docs" / "pairs.md").read_text(encoding="utf-8")
 
 
 def test_doubles_are_dropped_over_the_whole_data_set(tmp_path):

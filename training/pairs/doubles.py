@@ -1,4 +1,4 @@
-"""Pairs that a data set holds already, found with eight bytes of each.
+"""Pairs that a data set holds already, found with a digest of eight bytes of each.
 
 A job's pair is a double of an earlier one if task, picture before, and the words of the instruction that
 carry meaning are the same ("remove the dog", "please erase the dog"); where no picture was given, the
@@ -23,7 +23,7 @@ REASON = "a pair of this data set says the same of the same picture already."
 
 
 class Doubles:
-    """What was kept, as digests: eight bytes of each job on the disk, 70 to 110 in memory (a set)."""
+    """What was kept, as digests: 16 bytes of each job on the disk (in hex), 70 to 110 in memory (a set)."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
@@ -42,7 +42,7 @@ class Doubles:
 
 
 def dump(digests: list[int]) -> str:
-    """Digests as text."""
+    """Digests as text, 16 hexadecimal digits each."""
     return b"".join(digest.to_bytes(BYTES, "big") for digest in digests).hex()
 
 
