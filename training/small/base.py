@@ -25,13 +25,16 @@ MOST = 5.0
 
 
 def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
-    """The text-to-image model inside an editor: what that gives without input picture and task, exactly.
+    """The text-to-image model inside an editor: what that gives without input picture, task and pooled words.
 
-    Its prediction type is "sample". Everything but the U-Net is shared with the editor.
+    Words reach it by cross-attention only, where attention control can hold them. Its prediction type is
+    "sample". Everything but the U-Net is shared with the editor.
     """
     channels = editor.latent_channels
     weights = {
-        name: weight for name, weight in editor.unet.state_dict().items() if "class_embedding" not in name
+        name: weight
+        for name, weight in editor.unet.state_dict().items()
+        if not name.startswith(("class_embedding.", "add_embedding."))
     }
     weights["conv_in.weight"] = weights["conv_in.weight"][:, :channels]  # the rest sees an empty picture
     for name in ("conv_out.weight", "conv_out.bias"):
@@ -45,6 +48,7 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
         "out_channels": channels,
         "class_embed_type": None,
         "projection_class_embeddings_input_dim": None,
+        "addition_embed_type": None,
     }
     unet = build_unet(config, weights, Path(editor.name), editor.dtype).to(editor.device)
     return DiffusersBackbone(

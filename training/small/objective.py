@@ -37,6 +37,10 @@ class Trainee(nn.Module):
             for weight in output.parameters():
                 nn.init.zeros_(weight)
         self._features: dict[str, Tensor] = {}
+        self._pooled = True
+        self.unet.add_embedding.register_forward_hook(
+            lambda _, __, pooled: pooled if self._pooled else 0 * pooled
+        )
         for reads in (self.text_encoder, self.unet.add_embedding):
             reads.requires_grad_(False)
         self.unet.conv_norm_out.register_forward_pre_hook(self._keep_fine)
@@ -60,15 +64,22 @@ class Trainee(nn.Module):
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
 
     def pictures(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task."""
+        """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task.
+
+        The words come by cross-attention only, not pooled as well, or attention control would have no hold.
+        """
         nothing = torch.zeros(len(z), self.tasks.task_width, device=z.device)
-        output = self.unet(
-            torch.cat([z, torch.zeros_like(z)], 1),
-            t,
-            encoder_hidden_states=self.text_encoder(ids)[0],
-            class_labels=nothing,
-            return_dict=False,
-        )[0]
+        self._pooled = False
+        try:
+            output = self.unet(
+                torch.cat([z, torch.zeros_like(z)], 1),
+                t,
+                encoder_hidden_states=self.text_encoder(ids)[0],
+                class_labels=nothing,
+                return_dict=False,
+            )[0]
+        finally:
+            self._pooled = True
         return output[:, : z.shape[1]]  # the gate works on the input picture, which is zero
 
 
