@@ -109,6 +109,7 @@ def add_image_channels(backbone: DiffusersBackbone) -> DiffusersBackbone:
         name=backbone.name,
         predicts=backbone.predicts,
         image_condition=backbone.image_condition_scale,
+        latent_input=backbone.latent_input,
         defaults=backbone.defaults,
     )
 
@@ -150,5 +151,6 @@ def upgrade_to_emu(
         name=backbone.name,
         predicts=backbone.predicts,
         image_condition=backbone.image_condition_scale,
+        latent_input=backbone.latent_input,
         defaults=backbone.defaults,
     )

@@ -42,6 +42,8 @@ class DiffusersBackbone:
     from the input picture, x0 = image + f (see picture_change), which is handed on as v so that nothing else
     need know (an output layer that starts at zero then leaves the picture as it is).
     `image_condition`: "unscaled" as InstructPix2Pix was trained, or "scaled" like the diffused latents.
+    `latent_input`: "noisy" for a U-Net that reads z_t, as all published ones; "estimate" for one that reads
+    sqrt(abar_t) z_t, the best linear guess at latents of unit variance: pure noise is then not read at all.
     Raises EmuEditError when the parts do not belong together.
     """
 
@@ -57,11 +59,13 @@ class DiffusersBackbone:
         name: str,
         predicts: str | None = None,
         image_condition: str = "unscaled",
+        latent_input: str = "noisy",
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
         self.scheduler_config, self.conditioner, self.name = dict(scheduler_config), conditioner, name
         self.image_condition_scale, self.defaults = image_condition, dict(defaults or {})
+        self.latent_input = latent_input
         schedule = NoiseSchedule.from_diffusers(scheduler_config)
         self.predicts = predicts or schedule.prediction_type
         if self.predicts not in PREDICTS:
@@ -74,6 +78,10 @@ class DiffusersBackbone:
         if image_condition not in ("scaled", "unscaled"):
             raise EmuEditError(
                 f"editor {name!r}: image_condition is {image_condition!r}; it must be scaled or unscaled."
+            )
+        if latent_input not in ("noisy", "estimate"):
+            raise EmuEditError(
+                f"editor {name!r}: latent_input is {latent_input!r}; it must be noisy or estimate."
             )
         self._check_parts()
 
@@ -160,6 +168,13 @@ class DiffusersBackbone:
         posterior = self.vae.encode(planes * 2.0 - 1.0)
         mode = posterior.latent_dist.mode() if hasattr(posterior, "latent_dist") else posterior.latents
         return mode.to(self.device, self.dtype)
+
+    def latents_read(self, latents: Tensor, timestep: int | Tensor) -> Tensor:
+        """What the U-Net reads of noisy latents [B,C,h,w] at a timestep, one or [B]: see `latent_input`."""
+        if self.latent_input == "noisy":
+            return latents
+        alpha = self.schedule.alpha_sigma(timestep)[0].to(latents.dtype).to(latents.device)
+        return latents * alpha.reshape(-1, 1, 1, 1)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures [B,H,W,3], float32 in 0..1."""
@@ -252,7 +267,8 @@ class DiffusersBackbone:
             if self.conditioner is None:
                 raise EmuEditError(f"editor {self.name!r}: it has no tasks; run it without one.")
             hidden = self.conditioner.condition_context(hidden, task)
-        inputs = latents if image is None else torch.cat([latents, image.to(latents)], dim=1)
+        read = self.latents_read(latents, timestep)
+        inputs = read if image is None else torch.cat([read, image.to(latents)], dim=1)
         labels = None
         if getattr(self.unet.config, "class_embed_type", None) is not None:
             width = self.unet.config.projection_class_embeddings_input_dim

@@ -32,7 +32,7 @@ from .model_parts import (
 from .task_conditioning import TaskConditioner
 from .weights import cast_tensors, pour, read_json, read_tensors, write_json, write_tensors
 
-FORMAT, VERSION = "emu-edit", 1
+FORMAT, VERSIONS = "emu-edit", (1, 2)  # 2: with a latent_input that is not "noisy"
 Config = Mapping[str, Any]
 _OURS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "emu_edit")
 
@@ -101,10 +101,10 @@ def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
             )
         return {}
     config = read_json(file)
-    if config.get("format") != FORMAT or config.get("version") != VERSION:
+    if config.get("format") != FORMAT or config.get("version") not in VERSIONS:
         raise EmuEditError(
             f"{file} is of format {config.get('format')!r} version {config.get('version')!r}; this "
-            f"program reads {FORMAT!r} version {VERSION}, so update it."
+            f"program reads {FORMAT!r} up to version {VERSIONS[-1]}, so update it."
         )
     names, defaults = config.get("task_names"), config.get("defaults", {})
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -117,6 +117,7 @@ def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
         "name": str(config.get("name", folder.name)),
         "predicts": config.get("predicts"),
         "image_condition": config.get("image_condition", "unscaled"),
+        "latent_input": config.get("latent_input", "noisy"),
         "defaults": defaults,
     }
     if not names:
@@ -140,8 +141,7 @@ def save_folder(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | No
     Raises EmuEditError when `folder` holds something that is not an editor, or the disk refuses.
     """
     folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_editor(folder))):
-        raise EmuEditError(f"{folder} exists and is not an editor's folder; choose a new or an empty one.")
+    check_destination(folder)
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -152,6 +152,15 @@ def save_folder(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | No
         raise EmuEditError(f"{folder} could not be written ({problem}); choose another place.") from problem
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_destination(folder: Path) -> None:
+    """Raise EmuEditError when an editor cannot be written to `folder`: call it before long work as well."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_editor(folder))):
+        raise EmuEditError(f"{folder} exists and is not an editor's folder; choose a new or an empty one.")
+    above = next(place for place in folder.resolve().parents if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise EmuEditError(f"{folder} could not be written ({above} takes no files); choose another place.")
 
 
 def _is_editor(folder: Path) -> bool:
@@ -209,13 +218,14 @@ def _write(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None) -
     conditioner = editor.conditioner
     config: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSIONS[editor.latent_input != "noisy"],
         "name": editor.name,
         "task_names": list(editor.task_names),
         "task_width": conditioner.task_width if conditioner else None,
         "context_width": conditioner.context_width if conditioner else None,
         "predicts": editor.predicts,
         "image_condition": editor.image_condition_scale,
+        "latent_input": editor.latent_input,
         "defaults": dict(editor.defaults),
     }
     write_json(folder / "emu_edit" / "config.json", config)
@@ -224,7 +234,11 @@ def _write(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None) -
 
 
 def _index(editor: DiffusersBackbone) -> Mapping[str, Any]:
-    plain = editor.conditioner is None and type(editor.vae).__name__ != "PatchAutoencoder"
+    plain = (
+        editor.conditioner is None
+        and type(editor.vae).__name__ != "PatchAutoencoder"
+        and (editor.latent_input, editor.predicts == "change") == ("noisy", False)
+    )
     classes = {
         "unet": editor.unet,
         "vae": editor.vae,

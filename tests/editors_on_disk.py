@@ -30,6 +30,8 @@ def with_trained_tasks(editor):
 
 def save_trained(folder):
     """Save a small Emu Edit model as a folder; returns the editor."""
-    editor = with_trained_tasks(toy_backbone(task_width=6, predicts="change", image_condition="scaled"))
+    editor = with_trained_tasks(
+        toy_backbone(task_width=6, predicts="change", image_condition="scaled", latent_input="estimate")
+    )
     save_editor(editor, folder)
     return editor

@@ -53,6 +53,7 @@ def test_saved_editor_is_the_same_editor(emu, no_network):
     assert torch.equal(prediction(editor, "add"), expected)
     assert fingerprint(editor) == mark and editor.task_names == TASK_IDS and editor.name == "toy"
     assert (editor.predicts, editor.image_condition_scale) == ("change", "scaled")
+    assert editor.latent_input == "estimate"
     assert editor.defaults["steps"] == 4
     assert not editor.unet.training and not editor.vae.training and not editor.text_encoder.training
 
@@ -67,7 +68,7 @@ def test_folder_holds_safetensors_json_and_vocabulary_alone(emu):
         "emu_edit/tasks.safetensors",
     } <= files
     config = json.loads((emu[0] / "emu_edit" / "config.json").read_text())
-    assert config["format"] == "emu-edit" and config["version"] == 1 and config["task_width"] == 6
+    assert config["format"] == "emu-edit" and config["version"] == 2 and config["task_width"] == 6
 
 
 def test_text_encoder_is_saved_under_the_names_of_all_transformers(emu):
@@ -95,6 +96,7 @@ def test_folder_written_by_diffusers(tmp_path, no_network):
     assert torch.equal(prediction(loaded), prediction(editor))
     assert loaded.name == "stock" and loaded.conditioner is None
     assert loaded.predicts == "epsilon" and loaded.image_condition_scale == "unscaled"
+    assert loaded.latent_input == "noisy"
 
 
 def test_half_precision_variant_and_shards_of_diffusers(tmp_path, no_network):

@@ -33,6 +33,22 @@ def test_an_untouched_change_model_keeps_the_picture():
             torch.testing.assert_close(result.latents, latents, rtol=1e-4, atol=1e-4)
 
 
+def test_an_estimate_is_what_the_unet_reads():
+    """With latent_input "estimate" the network reads sqrt(abar) z, and nothing of pure noise."""
+    schedule = SD_SCHEDULE | {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    as_it_is, estimate = (toy_backbone(scheduler=schedule, latent_input=how) for how in ("noisy", "estimate"))
+    estimate.unet.load_state_dict(as_it_is.unet.state_dict())
+    text, image = as_it_is.encode_text(["a", "b"]), torch.randn(2, 4, 8, 8)
+    z, other = torch.randn(2, 2, 4, 8, 8)
+    alpha = as_it_is.schedule.alphas_cumprod.sqrt().float()
+    for t in (0, 400, torch.tensor([10, 700])):
+        scaled = z * alpha[t].reshape(-1, 1, 1, 1)
+        expected = as_it_is.predict(scaled, t, text, image)
+        assert torch.equal(estimate.predict(z, t, text, image), expected)
+    assert torch.equal(estimate.predict(z, 999, text, image), estimate.predict(other, 999, text, image))
+    assert not torch.equal(as_it_is.predict(z, 999, text, image), as_it_is.predict(other, 999, text, image))
+
+
 def test_words_and_tokens():
     backbone = toy_backbone()
     context = backbone.encode_text(["make the ball red, please", "", "bar"])
@@ -84,6 +100,7 @@ def test_half_precision_runs():
         (dict(in_channels=4, predicts="change"), "a picture that its U-Net never sees"),
         (dict(predicts="score"), "it predicts 'score'"),
         (dict(image_condition="raw"), "image_condition is 'raw'"),
+        (dict(latent_input="clean"), "latent_input is 'clean'"),
         (dict(unet_options={"class_embed_type": "timestep"}), "class embeddings of type 'timestep'"),
     ],
 )

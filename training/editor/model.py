@@ -25,6 +25,7 @@ class Trainee(nn.Module):
         scaled = editor.image_condition_scale == "scaled"
         self.image_scale = 1.0 if scaled else float(editor.vae.config.scaling_factor)
         self.gated = editor.predicts == "change"
+        self._latents_read = editor.latents_read
 
     def forward(self, z: Tensor, t: Tensor, hidden: Tensor, image: Tensor, task: Tensor) -> Tensor:
         """The prediction [B,C,h,w] for noisy latents z [B,C,h,w] at timesteps t [B].
@@ -34,7 +35,7 @@ class Trainee(nn.Module):
         """
         vector = self.tasks.table(task.clamp(min=0)) * (task >= 0)[:, None]
         output: Tensor = self.unet(
-            torch.cat([z, image], dim=1),
+            torch.cat([self._latents_read(z, t), image], dim=1),
             t,
             encoder_hidden_states=self.tasks.condition_context(hidden, vector),
             class_labels=vector,
@@ -84,6 +85,7 @@ def with_objective(editor: DiffusersBackbone, config: TrainConfig) -> DiffusersB
         name=editor.name,
         predicts=predicts,
         image_condition=editor.image_condition_scale,
+        latent_input=editor.latent_input,
         defaults={"text_guidance": 5.0, "image_guidance": 1.5, "size": config.size} | dict(editor.defaults),
     )
 

@@ -71,6 +71,7 @@ class Run:
         self._fixed = config.fixed() | {
             "model": self._frozen,
             "data": fingerprint(source),
+            "latent_input": self.editor.latent_input,
             "pairs_per_step": config.batch * config.accumulate * accelerator.num_processes,
         }
         changed = self._check_same(found)
@@ -122,7 +123,7 @@ class Run:
         if found is None:
             return {}
         for name, value in self._fixed.items():
-            before = found.state["fixed"].get(name)
+            before = found.state["fixed"].get(name, "noisy" if name == "latent_input" else None)
             if before != value:
                 raise EmuEditError(
                     f"--run {self.folder} was begun with {name.replace('_', ' ')} {before} and now has "
