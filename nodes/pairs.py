@@ -85,7 +85,7 @@ class MakePair:
                     30.0,
                     0.5,
                     "How closely the captions are followed. 0: as the model recommends; for recipes, drawn "
-                    "from 4 to 8.",
+                    "from 4 to 8 for a model that wants 7.5, in proportion for others.",
                 ),
                 "sampler": choice(METHODS, METHODS[0], "How the steps are taken."),
                 "size": whole(

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_parameters_lie_in_the_published_ranges_and_fill_them(task):
     high = {"guidance": 8.0, "self_fraction": 0.9, "cross_fraction": 0.9, "blend": 0.2}
     if task == "global":
         low |= {"self_fraction": 0.4, "cross_fraction": 0.4, "blend": 0.1}
-    setting = context()
+    setting = replace(context(), backbone=toy_backbone(in_channels=4, defaults={"text_guidance": 7.5}))
     drawn = []
     for number in range(60):
         draw = start(job(task), number)
@@ -128,6 +129,25 @@ def test_parameters_lie_in_the_published_ranges_and_fill_them(task):
         assert low[name] <= min(values) and max(values) <= high[name]
         assert max(values) - min(values) > 0.8 * (high[name] - low[name])
         assert made[name] == values[0]  # the recipe draws just so
+
+
+@pytest.mark.parametrize(
+    "defaults, expected",
+    [
+        ({}, (4.0, 8.0)),
+        ({"text_guidance": 7.5}, (4.0, 8.0)),
+        ({"text_guidance": 3.0}, (1 + 3 * 2 / 6.5, 1 + 7 * 2 / 6.5)),
+        ({"text_guidance": 1.0}, (1.0, 1.0)),
+    ],
+)
+def test_guidance_is_brought_to_what_the_model_wants(defaults, expected):
+    setting = RecipeContext(backbone=SimpleNamespace(defaults=defaults))
+    assert generation.guidance_range(setting, (4.0, 8.0)) == pytest.approx(expected)
+    made = replace(context(tries=1), backbone=toy_backbone(in_channels=4, defaults=defaults))
+    for task, printed in (("local", (4.0, 8.0)), ("style", (6.5, 11.0))):
+        low, high = generation.guidance_range(setting, printed)
+        drawn = candidates(made, job(task))[0].parameters["guidance"]
+        assert low - 1e-4 <= drawn <= high + 1e-4
 
 
 def test_fixed_parameters_are_kept_and_leave_the_others_alone():

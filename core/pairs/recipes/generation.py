@@ -14,7 +14,7 @@ from ...errors import EmuEditError
 from ...guidance import Guidance, guided_prediction
 from ...sampling import sample
 from ..generate import PairResult, generate_pair
-from ..pair_settings import PairSettings
+from ..pair_settings import FALLBACKS, PairSettings
 from ..records import Candidate, PairJob
 from .base import BLANK, Draw, RecipeContext
 
@@ -22,7 +22,20 @@ GUIDANCE = (4.0, 8.0)
 FRACTION = (0.3, 0.9)
 BLEND = (0.02, 0.2)
 """Ranges of classifier-free guidance, of N_s and N_c, and of the share of copied steps (appendix 7.2.3,
-Local and Texture; Add and Remove are not restated there and take the same)."""
+Local and Texture; Add and Remove are not restated there and take the same). The guidance is for a model that
+wants 7.5; see guidance_range."""
+
+
+def guidance_range(context: RecipeContext, printed: tuple[float, float]) -> tuple[float, float]:
+    """A range of guidance as the appendix prints it, brought to a model that says what it wants itself.
+
+    The ranges are for models of Stable Diffusion's kind, at home at 7.5; one made for 3 is overdriven by 8.
+    What is in proportion is the distance from 1, which is no guidance.
+    """
+    defaults = context.backbone.defaults if context.backbone is not None else {}
+    usual = FALLBACKS["guidance"]
+    share = (float(defaults.get("text_guidance") or usual) - 1) / (usual - 1)
+    return 1 + (printed[0] - 1) * share, 1 + (printed[1] - 1) * share
 
 
 def backbone_of(context: RecipeContext, job: PairJob) -> Backbone:
@@ -41,7 +54,7 @@ def drawn_settings(
     """Settings of one try, drawn from the ranges; those of a record that is made again are the record's."""
     before = draw.fixed.get("generation")
     drawn: dict[str, Any] = {
-        "guidance": draw.uniform("guidance", *GUIDANCE),
+        "guidance": draw.uniform("guidance", *guidance_range(context, GUIDANCE)),
         "self_fraction": draw.uniform("self_fraction", *fraction),
         "cross_fraction": draw.uniform("cross_fraction", *fraction),
         "blend": draw.uniform("blend", *blend),

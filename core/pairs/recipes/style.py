@@ -1,8 +1,8 @@
 """Style: Plug-and-Play on a real picture, with DDIM inversion (appendix 7.2.3; Tumanyan et al. 2211.12572).
 
-Guidance is drawn from 6.5..11 (read so; the appendix prints 110) and the share N_s of self-attention from
-0.5..1; features are injected for 0.8 of the steps. The input caption is the negative prompt, as in
-Plug-and-Play.
+Guidance is drawn from 6.5..11 (read so; the appendix prints 110; see generation.guidance_range) and the share
+N_s of self-attention from 0.5..1; features are injected for 0.8 of the steps. The input caption is the
+negative prompt, as in Plug-and-Play.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..records import Candidate, PairJob
 from ..restyle import StyleSettings, restyle
 from .base import RecipeContext, real_picture, start
-from .generation import backbone_of
+from .generation import backbone_of, guidance_range
 
 GUIDANCE = (6.5, 11.0)
 SELF_FRACTION = (0.5, 1.0)
@@ -22,7 +22,7 @@ def style(context: RecipeContext, job: PairJob, number: int) -> list[Candidate]:
     draw, words = start(job, number), job.instruction
     backbone = backbone_of(context, job)
     picture = real_picture(context, job)
-    guidance = draw.uniform("guidance", *GUIDANCE)
+    guidance = draw.uniform("guidance", *guidance_range(context, GUIDANCE))
     share = draw.uniform("self_fraction", *SELF_FRACTION)
     steps = int(draw.note("steps", context.steps or int(backbone.defaults.get("steps", 50))))
     settings = StyleSettings(
