@@ -114,7 +114,7 @@ def test_what_writes_into_a_folder_holds_it(tmp_path, capsys):
 
     build = ["--out", str(tmp_path), "--count", "1", "--tasks", "color", "--size", "32", "--quiet"]
     with locks.only_one(tmp_path, "test"):
-        assert train.main(["--run", str(tmp_path), "--samples", "0"]) == 1
+        assert train.main(["--run", str(tmp_path), "--samples", "1"]) == 1
         assert f"training: process {os.getpid()} is writing to" in capsys.readouterr().err
         assert build_pairs.main(build) == 1
         assert f"build: process {os.getpid()} is writing to" in capsys.readouterr().err

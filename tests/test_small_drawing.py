@@ -4,16 +4,14 @@ import json
 
 import numpy as np
 import torch
+from small_recipe import TINY
 
 from emu_edit.core.checkpoints import save_editor
 from emu_edit.training.small import drawing
 from emu_edit.training.small.base import base_of
 from emu_edit.training.small.models import build_editor
-from emu_edit.training.small.recipe import Recipe
 from emu_edit.training.small.render import render
 from emu_edit.training.small.wording import vocabulary
-
-TINY = Recipe(latent_channels=12, text_width=16, text_layers=1, text_heads=2, channels=(8, 16), groups=4)
 
 
 def test_true_pictures_are_read_and_bare_backdrops_hold_no_things():

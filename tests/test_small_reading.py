@@ -1,28 +1,20 @@
 """What instructions say is labelled as their words have it, and the text encoder learns to tell it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from small_recipe import TINY as SMALLEST
 
 from emu_edit.core.checkpoints import load_editor
 from emu_edit.core.errors import EmuEditError
 from emu_edit.training.small import reading
 from emu_edit.training.small.facts import MENTIONS, SLOTS, told
 from emu_edit.training.small.models import build_editor
-from emu_edit.training.small.recipe import Recipe
 from emu_edit.training.small.wording import NAMES, vocabulary, words_of
 
-TINY = Recipe(
-    patch=8,
-    latent_channels=24,
-    text_width=32,
-    text_layers=1,
-    text_heads=2,
-    channels=(8, 16),
-    words_on=(True, True),
-    head_width=8,
-    groups=4,
-)
+TINY = replace(SMALLEST, text_width=32)  # wide enough to learn to read
 
 
 def labels_of(index, split="train"):

@@ -31,6 +31,7 @@ from ..core.errors import EmuEditError
 from ..core.picture_files import check_output
 from ..core.predictor import task_for
 from ..core.tasks import NO_TASK
+from .arguments import at_least
 from .small import report as reports
 from .small.edits import TASKS, Example, make_example
 from .small.rules import INSIDE_LIMIT, OUTSIDE_LIMIT, judge, measure
@@ -165,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="folder or file of the editor; the bundled one by default")
-    parser.add_argument("--scenes", type=int, default=160)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--scenes", type=at_least(1), default=160)
+    parser.add_argument("--seed", type=at_least(0), default=7)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--text-guidance", type=float)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--task", choices=MODES, default="true", help="which task the editor is told")
     parser.add_argument("--no-task", action="store_const", const="none", dest="task", help="as --task none")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=at_least(1), default=16)
     parser.add_argument("--clip", type=Path, help="CLIP folder, such as training.small.clip writes")
     parser.add_argument("--dino", type=Path, help="DINO folder")
     parser.add_argument("--json", type=Path)
@@ -195,9 +196,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(chosen: argparse.Namespace) -> None:
     """Carry out the parsed command; what cannot be written is refused before the work."""
-    for name in ("scenes", "batch"):
-        if getattr(chosen, name) < 1:
-            raise EmuEditError(f"evaluate: --{name} is {getattr(chosen, name)}; give 1 or more.")
     for name in ("json", "markdown"):
         file = getattr(chosen, name)
         if file is not None and (file.is_dir() or not file.parent.is_dir()):

@@ -30,6 +30,7 @@ from ..core.errors import EmuEditError
 from ..core.pairs import shards
 from ..core.pairs.durable import write_whole
 from ..core.tasks import TASK_IDS
+from .arguments import at_least
 from .pairs import yields
 from .pairs.rows import Tally, read_rows, task_of
 
@@ -232,10 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder that training.build_pairs wrote")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default DIR/report.html")
-    parser.add_argument("--samples", type=int, default=12, metavar="N", help="pairs shown of each task (12)")
+    parser.add_argument(
+        "--samples", type=at_least(0), default=12, metavar="N", help="pairs shown of each task (12)"
+    )
     parser.add_argument("--judge", action="store_true", help="count how many pairs are right")
     again = "with --judge: of each task so many dropped candidates are made again and judged (0)"
-    parser.add_argument("--again", type=int, default=0, metavar="N", help=again)
+    parser.add_argument("--again", type=at_least(0), default=0, metavar="N", help=again)
     parser.add_argument("--json", type=Path, metavar="FILE", help="with --judge: write the counts there")
     options = parser.parse_args(arguments)
     try:
@@ -244,15 +247,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.judge:
             judged = yields.judged_yield(
                 options.folder,
-                max(0, options.again),
+                options.again,
                 tell=lambda line: print(line, file=sys.stderr, flush=True),
             )
             print(yields.table(judged))
         if options.json and judged is not None:
-            options.json.write_text(json.dumps(judged, indent=1) + "\n", encoding="utf-8")
-        print(write_report(options.folder, options.out, max(0, options.samples), judged))
+            write_whole(options.json, (json.dumps(judged, indent=1) + "\n").encode())
+        print(write_report(options.folder, options.out, options.samples, judged))
     except EmuEditError as slip:
-        print(f"report: {slip}", file=sys.stderr)
+        print(f"report: {str(slip).removeprefix('report: ')}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core.task_examples import TaskExample
 from ...core.task_inversion import invert_task
+from ..small.recipe import Recipe
 from .lab import Lab, as_picture, cases, judged, train, unseen_stream
 
 TEACH_SEED = 11  # of the stream that examples to learn from come from
@@ -23,7 +24,7 @@ def measure(lab: Lab) -> dict[str, Any] | None:
     sizes, identity = lab.sizes, lab.identity()
     found: dict[str, Any] = {}
     for task in sizes.unseen:
-        base = {"editor": identity, "task": task, "scenes": sizes.scenes}
+        base = {"editor": identity, "task": task, "scenes": sizes.scenes, "recipe": Recipe().to_json()}
         near = lab.cells.get("d-nearest", base, partial(_nearest, lab, task))
         if near is None:
             return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.tasks import TASK_IDS
+from ..small.recipe import Recipe
 from .lab import Lab, cases, judged, new_editor, train, world_stream
 
 RATE = 1e-3
@@ -57,6 +58,7 @@ def _trained(
         "steps": sizes.steps,
         "batch": sizes.batch,
         "scenes": sizes.scenes,
+        "recipe": Recipe().to_json(),
     }
     return lab.cells.get("bc-trained", key, lambda: _train(lab, tasks, judge, seed))
 

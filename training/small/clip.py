@@ -1,16 +1,17 @@
 """A small CLIP of the procedural world, for CLIPdir, CLIPim and CLIPout where no large one is at hand.
 
-    python -m emu_edit.training.small.clip --out models/clip_small --samples 100000
+    python -m emu_edit.training.small.clip --out models/small_clip --samples 60000
 
 Trained with the symmetric contrastive loss of CLIP (Radford et al. 2103.00020, section 2.3) on pictures and
-captions of the world; written as a transformers folder that core.metric_models.load_clip reads. The command
-ends with the retrieval accuracy on pictures it never saw. Its scores compare editors of this world with each
-other, and with nothing else.
+captions of the world; written as a transformers folder that core.metric_models.load_clip reads, as
+`models/small_clip` is. The command ends with the retrieval accuracy on pictures it never saw. Its scores
+compare editors of this world with each other, and with nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.scorer import CLIP_MEAN, CLIP_STD, squash, standardised
+from ..arguments import at_least
 from .data import Pictures, batches
 from .wording import vocabulary
 
@@ -134,9 +136,9 @@ def retrieval(model: Any, tokenizer: Any, count: int = 128, seed: int = 1_000_00
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Writes the transformers folder."""
+    """Writes the transformers folder, weights as float16; the given model stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
+    copy.deepcopy(model).half().save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
@@ -146,10 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the CLIP")
-    parser.add_argument("--samples", type=int, default=100_000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=3, help="not 1: the bundled editor trains on that world")
+    parser.add_argument("--samples", type=at_least(1), default=60_000)
+    parser.add_argument("--batch", type=at_least(2), default=128)
+    parser.add_argument("--size", type=at_least(32), default=64)
+    parser.add_argument(
+        "--seed", type=at_least(0), default=3, help="not 1: the bundled editor trains on that world"
+    )
     chosen = parser.parse_args(arguments)
     model, tokenizer = train(chosen.samples, chosen.batch, chosen.seed, chosen.size)
     save(model, tokenizer, chosen.out)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .edits import TASKS, make_example, make_picture
+from .edits import TASKS, Example, make_example, make_picture
 
 
 class Pairs(Dataset):
@@ -37,13 +37,7 @@ class Pairs(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         made = make_example(self.seed, index, self.tasks, self.size, split=self.split, weights=self.weights)
-        return {
-            "source": torch.from_numpy(made.source),
-            "target": torch.from_numpy(made.target),
-            "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
-            "instruction": made.instruction,
-            "task": made.task,
-        }
+        return as_sample(made)
 
 
 class Pictures(Dataset):
@@ -57,6 +51,17 @@ class Pictures(Dataset):
         return {"picture": torch.from_numpy(picture), "caption": said}
 
 
+def as_sample(made: Example) -> dict[str, Any]:
+    """An example as Pairs gives it out."""
+    return {
+        "source": torch.from_numpy(made.source),
+        "target": torch.from_numpy(made.target),
+        "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
+        "instruction": made.instruction,
+        "task": made.task,
+    }
+
+
 def batches(pairs: Dataset, start: int, batch: int, workers: int = 1) -> Iterator[dict[str, Any]]:
     """Batches of samples start, start + 1, ... without end."""
     loader = DataLoader(
@@ -65,12 +70,13 @@ def batches(pairs: Dataset, start: int, batch: int, workers: int = 1) -> Iterato
         sampler=range(start, 2**40),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
     )
     return iter(loader)
 
 
-def _prepare_worker(_: int) -> None:
+def prepare_worker(_: int) -> None:
+    """What a process that draws samples does first."""
     torch.set_num_threads(1)
     # Ctrl-C reaches the whole process group: the trainer answers it and then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

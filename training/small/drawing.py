@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,11 @@ from PIL import Image
 
 from ...core.backbone import Backbone
 from ...core.checkpoints import bundled_editor_path, load_editor
+from ...core.errors import EmuEditError
 from ...core.pairs.generate import generate_pair
 from ...core.pairs.pair_settings import PairSettings
+from ...core.picture_files import check_output
+from ..arguments import at_least
 from .captions import caption
 from .finishes import as_bytes
 from .parser import read_scene
@@ -76,32 +80,40 @@ def sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
     return Image.fromarray(np.concatenate(rows))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; see the module's docstring."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; see the module's docstring. Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, default=bundled_editor_path().with_name("small_base"))
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--pictures", type=at_least(1), default=64)
+    parser.add_argument("--seed", type=at_least(0), default=7)
+    parser.add_argument("--steps", type=at_least(1))
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--sheet", type=Path, help="write the pictures, 8 a row")
     chosen = parser.parse_args(arguments)
     scenes = scenes_to_draw(chosen.pictures, chosen.seed)
-    base = load_editor(chosen.model, kind="text-to-image")
-    pictures = draw(base, [caption(scene) for scene in scenes], chosen.seed, chosen.steps, chosen.guidance)
+    try:
+        if chosen.sheet:
+            check_output(chosen.sheet)
+        base = load_editor(chosen.model, kind="text-to-image")
+        captions = [caption(scene) for scene in scenes]
+        pictures = draw(base, captions, chosen.seed, chosen.steps, chosen.guidance)
+    except EmuEditError as slip:
+        print(slip, file=sys.stderr)
+        return 1
     found = read(scenes, list(pictures))
     most = read(scenes, [as_bytes(render(scene)) / np.float32(255) for scene in scenes])
     if chosen.sheet:
         sheet(pictures).save(chosen.sheet)
     if chosen.json:
         print(json.dumps({"drawn": found, "true_pictures": most, "pictures": chosen.pictures}))
-        return
+        return 0
     for name, value in found.items():
         print(f"{name:9} {value:.3f}  (of the true pictures {most[name]:.3f})")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..arguments import at_least
 from .backdrops import backdrop
 from .finishes import as_bytes
 from .lettering import draw_text, text_mask
@@ -354,9 +355,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--size", type=int, default=128, help="pixels of the side")
+    parser.add_argument("--scenes", type=at_least(1), default=200)
+    parser.add_argument("--seed", type=at_least(0), default=7)
+    parser.add_argument("--size", type=at_least(32), default=128, help="pixels of the side")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
     began = time.perf_counter()

@@ -28,7 +28,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...core.checkpoints import bundled_editor_path, load_editor, save_editor
 from ...core.diffusers_backbone import DiffusersBackbone
+from ...core.editor_folder import check_destination
 from ...core.errors import EmuEditError
+from ..arguments import at_least
+from .data import prepare_worker
 from .facts import MENTIONS, SLOTS, told
 from .muon import Muon, split_parameters
 from .recipe import Recipe
@@ -101,7 +104,13 @@ class Reader(nn.Module):
 
 
 def _loader(texts: Texts, workers: int) -> DataLoader[Any]:
-    return DataLoader(texts, BATCH, num_workers=workers, prefetch_factor=16 if workers else None)
+    return DataLoader(
+        texts,
+        BATCH,
+        num_workers=workers,
+        prefetch_factor=16 if workers else None,
+        worker_init_fn=prepare_worker,
+    )
 
 
 def deepened(editor: DiffusersBackbone, layers: int) -> None:
@@ -113,7 +122,10 @@ def deepened(editor: DiffusersBackbone, layers: int) -> None:
     if have == layers:
         return
     if have > layers:
-        raise EmuEditError(f"training: {editor.name} reads with {have} layers, and the recipe has {layers}.")
+        raise EmuEditError(
+            f"training: {editor.name} reads with {have} layers, and the recipe has {layers}; leave --from "
+            "out, or give an editor of this recipe."
+        )
     made = CLIPTextModel(type(old.config).from_dict(old.config.to_dict() | {"num_hidden_layers": layers}))
     made.load_state_dict(old.state_dict(), strict=False)
     with torch.no_grad():
@@ -175,12 +187,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--from", dest="start", type=Path, default=bundled_editor_path())
     parser.add_argument("--out", type=Path, required=True, help="folder of the editor that can read")
-    parser.add_argument("--texts", type=int, default=300_000)
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw up plans")
+    parser.add_argument("--texts", type=at_least(1), default=300_000)
+    parser.add_argument("--workers", type=at_least(0), default=1, help="processes that draw up plans")
     chosen = parser.parse_args(arguments)
     recipe = Recipe()
     try:
+        check_destination(chosen.out)
         editor = load_editor(chosen.start)
+        if getattr(editor.unet, "add_embedding", None) is None:
+            raise EmuEditError(
+                f"reading: the U-Net of {chosen.start} pools no words; give an editor of small.train."
+            )
         deepened(editor, recipe.text_layers)
         reader = teach(editor, recipe, chosen.texts, chosen.workers)
         save_editor(editor, chosen.out)

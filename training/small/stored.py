@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from ...core.errors import EmuEditError
 from ...core.pairs.records import PairJob
 from ...core.pairs.shards import Pair, PairFolder
+from .data import as_sample
 from .edits import make_example
 
 MADE_FROM = "scene"  # as pairs.world names the scene of a job
@@ -91,10 +92,4 @@ class StoredPairs(Dataset):
             )
         split, seed, number = rest.split(":")
         made = make_example(int(seed), int(number), (job.task,), self.size, split=split)
-        return {
-            "source": torch.from_numpy(made.source),
-            "target": torch.from_numpy(made.target),
-            "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
-            "instruction": pair.instruction,
-            "task": pair.task,
-        }
+        return as_sample(made) | {"instruction": pair.instruction, "task": pair.task}

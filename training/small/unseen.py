@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arguments import at_least
 from . import maps
 from .captions import caption
 from .edits import Example
@@ -131,9 +132,9 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", choices=UNSEEN)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=CANVAS)
+    parser.add_argument("--count", type=at_least(1), default=20)
+    parser.add_argument("--seed", type=at_least(0), default=0)
+    parser.add_argument("--size", type=at_least(32), default=CANVAS)
     parser.add_argument("--out", type=Path, required=True)
     chosen = parser.parse_args(arguments)
     write_folder(chosen.out, chosen.task, chosen.count, chosen.seed, chosen.size)
