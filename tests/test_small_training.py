@@ -9,11 +9,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_recipe import TINY
 
 from emu_edit.core.checkpoints import load_editor, save_editor
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
 from emu_edit.training import evaluate
+from emu_edit.training import report as pair_report
+from emu_edit.training.small import clip, drawing, parser, reading, unseen
 from emu_edit.training.small import start as start_module
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
@@ -22,26 +25,8 @@ from emu_edit.training.small.journal import Journal
 from emu_edit.training.small.models import build_editor
 from emu_edit.training.small.muon import orthogonalised, split_parameters
 from emu_edit.training.small.objective import Trainee
-from emu_edit.training.small.recipe import Recipe
 from emu_edit.training.small.start import taken_over
 from emu_edit.training.small.train import train
-
-TINY = Recipe(
-    patch=8,
-    latent_channels=24,
-    text_width=16,
-    text_layers=1,
-    text_heads=2,
-    channels=(8, 16),
-    words_on=(True, True),
-    head_width=8,
-    groups=4,
-    pictures_every=3,
-    texts=32,
-    batch=4,
-    component_pairs=24,
-    warm_up=2,
-)
 
 
 def sitting(folder, samples, recipe=TINY, **more):
@@ -131,15 +116,46 @@ def test_scores_of_known_pictures():
 
 def test_slips_are_sentences_before_any_work(tmp_path, capsys):
     for arguments, words in (
-        (["--scenes", "0"], "--scenes is 0"),
         (["--json", str(tmp_path / "no" / "x.json")], "--json"),
         (["--sheet", str(tmp_path / "x.bmpp")], "picture format"),
         (["--model", str(tmp_path / "no")], "no"),
     ):
         assert evaluate.main(arguments) == 1
         assert words in capsys.readouterr().err
-    assert train_module.main(["--run", str(tmp_path / "run"), "--from", str(tmp_path / "no")]) == 1
-    assert str(tmp_path / "no") in capsys.readouterr().err
+    run = ["--run", str(tmp_path / "run")]
+    for arguments, words in (
+        (["--from", str(tmp_path / "no")], str(tmp_path / "no")),
+        (["--size", "100"], "--size 100 is no multiple of 16"),
+        (["--device", "abacus"], "device 'abacus' cannot be used"),
+    ):
+        assert train_module.main(run + arguments) == 1
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command, arguments",
+    [
+        (evaluate, ["--scenes", "0"]),
+        (evaluate, ["--batch", "x"]),
+        (train_module, ["--rate", "nan"]),
+        (train_module, ["--minutes", "0"]),
+        (train_module, ["--workers", "-1"]),
+        (train_module, ["--threads", "0"]),
+        (train_module, ["--pictures-every", "-3"]),
+        (reading, ["--out", "o", "--texts", "0"]),
+        (drawing, ["--pictures", "0"]),
+        (clip, ["--out", "o", "--batch", "1"]),
+        (parser, ["--scenes", "0"]),
+        (unseen, ["contours", "--out", "o", "--count", "0"]),
+        (pair_report, ["o", "--again", "-1"]),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(command, arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    name, value = arguments[-2:]
+    assert f"argument {name}: {value} is no " in capsys.readouterr().err
 
 
 def test_evaluation_writes_what_was_promised(whole_run, tmp_path):
@@ -215,12 +231,63 @@ def test_the_state_of_another_model_is_a_sentence(whole_run, tmp_path):
     assert (tmp_path / "state.safetensors").read_bytes() == kept
 
 
-def test_muons_update_is_nearly_orthogonal_and_splits_the_weights():
+@pytest.mark.parametrize(
+    "name, other", [("most noise", {"beta_end": 0.012}), ("grids", {"channels": (8, 32)})]
+)
+def test_a_run_of_another_recipe_is_not_gone_on_with(tmp_path, name, other):
+    sitting(tmp_path, 4)
+    kept = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(EmuEditError, match=f"begun with {name} .*another --run"):
+        sitting(tmp_path, 8, recipe=replace(TINY, **other))
+    assert (tmp_path / "state.safetensors").read_bytes() == kept
+
+
+def test_a_stop_while_beginning_is_heeded(tmp_path, monkeypatch):
+    begin = train_module.first_editor
+
+    def stopped_meanwhile(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return begin(*arguments)
+
+    monkeypatch.setattr(train_module, "first_editor", stopped_meanwhile)
+    monkeypatch.setattr(start_module, "teach", lambda *_, **__: None)
+    with pytest.raises(EmuEditError, match="stopped before the first picture"):
+        sitting(tmp_path, 4)
+    assert not (tmp_path / "start").exists()
+
+
+def test_places_that_are_no_editors_are_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "mine_base").mkdir()
+    (tmp_path / "mine_base" / "novel.txt").write_text("It was a dark night.")
+    said = "mine_base exists and is not an editor's folder"
+    export = ["--run", str(tmp_path / "run"), "--export", str(tmp_path / "mine")]
+    assert train_module.main(export) == 1 and said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert reading.main(["--out", str(tmp_path / "mine_base")]) == 1 and said in capsys.readouterr().err
+    lost = str(tmp_path / "mine_base" / "novel.txt" / "editor")
+    assert train_module.main([*export[:2], "--export", lost]) == 1
+    assert f"{lost} could not be written" in capsys.readouterr().err
+
+
+def test_muons_update_is_nearly_orthogonal():
     for shape in ((16, 40), (40, 16)):
         values = torch.linalg.svdvals(
             orthogonalised(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
         )
         assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_muons_rounds_are_the_papers():
+    for shape in ((16, 40), (40, 16), (24, 24)):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        x = matrix / matrix.norm()
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        assert torch.allclose(orthogonalised(matrix), x, atol=1e-6)
+
+
+def test_the_weights_are_split_between_the_optimisers():
     editor = build_editor(TINY, ["red"], torch.rand(8, 3, 64, 64) * 2 - 1)
     trainee = Trainee(editor, TINY)
     hidden, rest = split_parameters(trainee)
@@ -273,7 +340,9 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
 def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):
     editor = load_editor(whole_run / "editor")
     base = load_editor(whole_run / "editor_base", kind="text-to-image")
-    assert not base.takes_image and base.schedule.prediction_type == "sample"
+    assert (
+        not base.takes_image and base.latent_input == "estimate" and base.schedule.prediction_type == "sample"
+    )
     assert base.defaults["steps"] == TINY.base_defaults["steps"]
     generator = torch.Generator().manual_seed(5)
     for t in (999, 300):
@@ -295,6 +364,7 @@ def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):
         trainee = Trainee(editor, TINY).eval()
         ids = torch.randint(4, (2, 32))
         noisy = trainee.pictures(z, torch.full((2,), t), ids)
-        drawn = exact.unet(z, t, encoder_hidden_states=editor.text_encoder(ids)[0]).sample
+        read = editor.latents_read(z, t)
+        drawn = exact.unet(read, t, encoder_hidden_states=editor.text_encoder(ids)[0]).sample
         assert torch.allclose(drawn, noisy, atol=1e-5)
         assert torch.allclose(exact.unet(z, t, encoder_hidden_states=context).sample, expected, atol=1e-5)

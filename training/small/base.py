@@ -58,6 +58,7 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
         editor.tokenizer,
         editor.scheduler_config | {"prediction_type": "sample"},
         name="emu-edit-small-base",
+        latent_input=editor.latent_input,
         defaults=recipe.base_defaults,
     )
 

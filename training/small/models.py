@@ -13,6 +13,7 @@ from ...core.task_conditioning import TaskConditioner
 from ...core.tasks import TASK_IDS
 from .recipe import Recipe
 
+LATENT_INPUT = "estimate"  # pure noise, from which it edits in one step, would only blur what it sees
 SPECIAL = ("<pad>", "<start>", "<end>", "<unknown>")
 
 
@@ -143,5 +144,6 @@ def build_editor(recipe: Recipe, words: Sequence[str], pictures: Tensor, seed: i
         name="emu-edit-small",
         predicts="change",
         image_condition="scaled",
+        latent_input=LATENT_INPUT,
         defaults=recipe.defaults,
     )

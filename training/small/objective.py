@@ -36,6 +36,7 @@ class Trainee(nn.Module):
         for output in (self.fine_mask, self.coarse_mask):  # the features they read may be large already
             for weight in output.parameters():
                 nn.init.zeros_(weight)
+        self._latents_read = editor.latents_read
         self._features: dict[str, Tensor] = {}
         self._pooled = True
         self.unet.add_embedding.register_forward_hook(
@@ -58,7 +59,11 @@ class Trainee(nn.Module):
         vector = self.tasks.table(task)
         hidden = self.tasks.condition_context(hidden, vector)
         output = self.unet(
-            torch.cat([z, image], 1), t, encoder_hidden_states=hidden, class_labels=vector, return_dict=False
+            torch.cat([self._latents_read(z, t), image], 1),
+            t,
+            encoder_hidden_states=hidden,
+            class_labels=vector,
+            return_dict=False,
         )[0]
         change = picture_change(output, image)
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
@@ -72,7 +77,7 @@ class Trainee(nn.Module):
         self._pooled = False
         try:
             output = self.unet(
-                torch.cat([z, torch.zeros_like(z)], 1),
+                torch.cat([self._latents_read(z, t), torch.zeros_like(z)], 1),
                 t,
                 encoder_hidden_states=self.text_encoder(ids)[0],
                 class_labels=nothing,

@@ -12,9 +12,9 @@ class Recipe:
     # The world
     picture: int = 128
     world_seed: int = 1
-    # The autoencoder: patches of 8 x 8 pixels -> 128 numbers, before any training
-    patch: int = 8
-    latent_channels: int = 128
+    # The autoencoder: patches of 4 x 4 pixels -> all their 48 numbers, in another basis
+    patch: int = 4
+    latent_channels: int = 48
     component_pairs: int = 384
     # The text encoder
     text_width: int = 160
@@ -22,16 +22,16 @@ class Recipe:
     text_heads: int = 4
     text_tokens: int = 32
     texts: int = 250_000  # read before the first picture: see reading.py
-    # The U-Net, on grids of 16 x 16 and 8 x 8 for a picture of 128 pixels
-    channels: tuple[int, ...] = (64, 160)
-    words_on: tuple[bool, ...] = (True, True)  # where attention stands
+    # The U-Net, on grids of 32, 16 and 8 for a picture of 128 pixels
+    channels: tuple[int, ...] = (64, 96, 160)
+    words_on: tuple[bool, ...] = (False, True, True)  # where attention stands
     head_width: int = 32
     groups: int = 16
     time_width: int = 256
     # The diffusion
     train_steps: int = 1000
-    beta_end: float = 0.012  # Stable Diffusion's; patches smaller than 8 pixels want more noise
-    pure_noise_share: float = 0.3
+    beta_end: float = 0.02  # Stable Diffusion's is 0.012; smaller patches want more noise
+    pure_noise_share: float = 0.8  # it edits in one step, from pure noise: that step is what counts
     # Conditioning dropout, from one draw: (text, text and image, image)
     dropped: tuple[float, float, float] = (0.05, 0.02, 0.02)
     dropped_image_weight: float = 0.1
@@ -40,14 +40,14 @@ class Recipe:
     mask_weight: float = 0.2
     # The optimiser
     batch: int = 32
-    rate: float = 1e-3  # AdamW: gains, biases, embeddings, first and last layer
+    rate: float = 6e-4  # AdamW: gains, biases, embeddings, first and last layer
     matrix_rate: float = 20.0  # Muon: hidden matrices; times `rate`
     warm_up: int = 60
     weight_decay: float = 0.01
     clip: float = 1.0
-    ema: float = 0.995
+    ema: float = 0.996
     # The text-to-image base inside: see base.py; every n-th batch is pictures with captions
-    pictures_every: int = 4
+    pictures_every: int = 8
     base_pure_noise_share: float = 0.1
     base_dropped: float = 0.1
     base_defaults: dict[str, float] = field(

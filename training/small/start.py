@@ -13,7 +13,7 @@ from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.errors import EmuEditError
 from ...core.patch_autoencoder import PatchAutoencoder
 from .data import Pairs, to_planes
-from .models import build_editor, build_text_encoder
+from .models import LATENT_INPUT, build_editor, build_text_encoder
 from .reading import deepened, teach
 from .recipe import Recipe
 from .wording import vocabulary
@@ -41,6 +41,23 @@ def first_editor(
     return fresh
 
 
+def check_recipe(editor: DiffusersBackbone, recipe: Recipe, run: Path) -> None:
+    """Raise EmuEditError when a run's editor is not of this recipe: an earlier version may have begun it."""
+    pairs = {
+        "grids": (tuple(editor.unet.config.block_out_channels), recipe.channels),
+        "patches": (getattr(editor.vae.config, "patch_size", None), recipe.patch),
+        "latent channels": (editor.latent_channels, recipe.latent_channels),
+        "latent input": (editor.latent_input, LATENT_INPUT),
+        "most noise": (editor.scheduler_config.get("beta_end"), recipe.beta_end),
+    }
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise EmuEditError(
+                f"training: {run} was begun with {name} {found}, and the recipe has {wanted} now; take "
+                "another --run, and --from the editor that it exported."
+            )
+
+
 def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
     """`fresh` with all of `old` that fits: words, tasks, and each layer of the same place and shape.
 
@@ -59,7 +76,8 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
         getattr(old.vae.config, name) == getattr(fresh.vae.config, name)
         for name in ("patch_size", "latent_channels", "refine_channels")
     )
-    fresh.unet.load_state_dict(_fitting(old.unet, fresh.unet, outer=same))
+    reads_alike = same and old.latent_input == fresh.latent_input
+    fresh.unet.load_state_dict(_fitting(old.unet, fresh.unet, outer=reads_alike))
     return DiffusersBackbone(
         fresh.unet,
         old.vae if same else fresh.vae,
@@ -70,6 +88,7 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
         name=fresh.name,
         predicts="change",
         image_condition="scaled",
+        latent_input=fresh.latent_input,
         defaults=recipe.defaults,
     )
 

@@ -19,8 +19,11 @@ from typing import Any
 import torch
 
 from ...core.checkpoints import load_editor, save_editor
+from ...core.devices import usable_device
+from ...core.editor_folder import check_destination
 from ...core.errors import EmuEditError
 from ...core.locks import only_one
+from ..arguments import above_zero, at_least
 from .base import base_of, picture_loss
 from .data import Pairs, Pictures, batches
 from .edits import TASK_WEIGHTS
@@ -28,7 +31,7 @@ from .journal import Journal, asked_to_stop
 from .muon import Muon, split_parameters
 from .objective import Trainee, batch_loss
 from .recipe import Recipe
-from .start import first_editor
+from .start import check_recipe, first_editor
 from .state import load_state, save_state
 from .stored import StoredPairs
 
@@ -41,14 +44,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--run", type=Path, default=Path("runs/small"), help="folder of the run's state and log"
     )
-    parser.add_argument("--size", type=int, default=128, help="side of the training pictures in pixels")
     parser.add_argument(
-        "--samples", type=int, default=10**9, help="stop when this many samples were seen in all"
+        "--size", type=at_least(1), default=128, help="side of the training pictures in pixels"
     )
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long in this sitting")
-    parser.add_argument("--rate", type=float, help="learning rate instead of the recipe's")
     parser.add_argument(
-        "--anneal", type=int, default=0, help="lower the rate to zero over the last N samples"
+        "--samples", type=at_least(1), default=10**9, help="stop when this many samples were seen in all"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=above_zero,
+        default=1e9,
+        help="stop after this long in this sitting; a new run's reading is not counted",
+    )
+    parser.add_argument("--rate", type=above_zero, help="learning rate instead of the recipe's")
+    parser.add_argument(
+        "--anneal", type=at_least(0), default=0, help="lower the rate to zero over the last N samples"
     )
     parser.add_argument("--from", dest="start", type=Path, help="begin a new run with this editor's weights")
     parser.add_argument(
@@ -56,12 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="write the averaged weights at the end: the editor here, the base beside it",
     )
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=at_least(1), help="CPU threads")
+    parser.add_argument("--workers", type=at_least(0), default=1, help="processes that draw pictures")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto")
     parser.add_argument(
         "--first-sample",
-        type=int,
+        type=at_least(0),
         default=0,
         help="where in the stream of pairs a new run begins; go past what --from has seen",
     )
@@ -75,15 +85,25 @@ def main(arguments: list[str] | None = None) -> int:
         "--redrawn", action="store_true", help="with --pairs: the same jobs as the world draws them, exactly"
     )
     parser.add_argument(
-        "--pictures-every", type=int, metavar="N", help="every N-th batch trains the base; 0: none does"
+        "--pictures-every",
+        type=at_least(0),
+        metavar="N",
+        help="every N-th batch trains the base; 0: none does",
     )
     chosen = parser.parse_args(arguments)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     recipe = Recipe() if chosen.rate is None else replace(Recipe(), rate=chosen.rate)
     if chosen.pictures_every is not None:
-        recipe = replace(recipe, pictures_every=max(0, chosen.pictures_every))
+        recipe = replace(recipe, pictures_every=chosen.pictures_every)
+    multiple = recipe.patch * 2 ** (len(recipe.channels) - 1)
     try:
+        chosen.device = usable_device(chosen.device)
+        if chosen.size % multiple:
+            raise EmuEditError(f"training: --size {chosen.size} is no multiple of {multiple}; give one.")
+        if chosen.export is not None:  # now, not after hours
+            check_destination(chosen.export)
+            check_destination(_beside(chosen.export))
         with only_one(chosen.run, "training"):
             train(recipe, chosen)
     except EmuEditError as slip:
@@ -107,8 +127,11 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     else:
         with asked_to_stop() as stop:
             first = first_editor(recipe, chosen.start, chosen.workers, stop.is_set)
+            if stop.is_set():
+                raise EmuEditError("training: stopped before the first picture; start it again.")
         save_editor(first, folder)
     editor = load_editor(folder, chosen.device)
+    check_recipe(editor, recipe, chosen.run)
     editor.unet.to(memory_format=torch.channels_last)
     trainee = Trainee(editor, recipe).train()
     trainee.to(chosen.device)
@@ -172,8 +195,12 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
         trainee.load_state_dict(ema)
         save_editor(editor, chosen.export, dtype=torch.float16)
         if recipe.pictures_every:
-            beside = chosen.export.with_name(chosen.export.name + "_base")
-            save_editor(base_of(editor, recipe), beside, dtype=torch.float16)
+            save_editor(base_of(editor, recipe), _beside(chosen.export), dtype=torch.float16)
+
+
+def _beside(export: Path) -> Path:
+    """Where the base goes when the editor goes to `export`."""
+    return export.with_name(export.name + "_base")
 
 
 def _pairs(recipe: Recipe, chosen: argparse.Namespace) -> Pairs | StoredPairs:
