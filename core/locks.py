@@ -45,7 +45,7 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
                 file.seek(0)
                 raise EmuEditError(_taken(what, folder, file.read(20).decode("ascii", "replace").strip()))
             file.seek(0)
-            if file.read(20).strip().isdigit() or not os.path.getsize(file.name):  # else it is not ours
+            if file.read(20).strip().isdigit() or not os.fstat(file.fileno()).st_size:  # else it is not ours
                 file.truncate(0)
                 file.write(str(mark[0]).encode())
                 file.flush()

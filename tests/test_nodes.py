@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from interruption import Stopped, press_stop
 from toy_models import toy_backbone, toy_pictures
 
 from emu_edit.core.errors import EmuEditError
@@ -217,14 +218,7 @@ def test_edit_shows_progress_with_pictures_and_stops_when_told(editor, monkeypat
     assert [s[:2] for s in shown] == [(1, 2), (2, 2)]
     assert shown[0][2][0] == "JPEG" and shown[0][2][1].size == (64, 64)
 
-    class Stopped(Exception):
-        pass
-
-    def stop():
-        raise Stopped
-
-    memory = SimpleNamespace(throw_exception_if_processing_interrupted=stop)
-    monkeypatch.setattr(host, "comfy_memory", memory)
+    press_stop(monkeypatch)
     with pytest.raises(Stopped):
         EditByInstruction().run(editor, toy_pictures(), "add a hat", **NUMBERS)
 

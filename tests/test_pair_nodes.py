@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from interruption import Stopped, press_stop
 from toy_models import toy_backbone
 
 from emu_edit.core.masks.sources import NONE_FOUND, Found
@@ -236,14 +237,7 @@ def test_steps_are_shown_and_can_be_interrupted(model, monkeypatch):
     make(model, candidates=2)
     assert shown == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
-    class Stopped(Exception):
-        pass
-
-    def stop():
-        raise Stopped
-
-    memory = SimpleNamespace(throw_exception_if_processing_interrupted=stop)
-    monkeypatch.setattr(host, "comfy_memory", memory)
+    press_stop(monkeypatch)
     with pytest.raises(Stopped):
         make(model)
 

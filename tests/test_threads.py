@@ -37,15 +37,17 @@ def test_jobs_may_share_out_work_of_their_own():
 
 def test_an_exception_comes_when_nothing_runs_any_more_and_the_rest_is_dropped():
     """Else a caller that goes on would find its tensors written to behind its back."""
-    began, ended, dropped = threading.Event(), threading.Event(), threading.Event()
+    began, ended, dropped, failed = (threading.Event() for _ in range(4))
 
     def slow():
         began.set()
-        time.sleep(0.3)
+        assert failed.wait(10)
+        time.sleep(0.3)  # for the exception to arrive
         ended.set()
 
     def wrong():
         assert began.wait(10)
+        failed.set()
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):

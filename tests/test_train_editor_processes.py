@@ -37,7 +37,9 @@ def test_two_processes_train_what_one_does(tmp_path):
             "run": str(tmp_path / f"run{processes}"),
         }
         (tmp_path / "config.json").write_text(json.dumps(chosen))
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if processes == 2 else []
+        launch = (
+            ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
+        )
         command = [
             sys.executable,
             *launch,
