@@ -34,7 +34,7 @@ def guidance_range(context: RecipeContext, printed: tuple[float, float]) -> tupl
     """
     defaults = context.backbone.defaults if context.backbone is not None else {}
     usual = FALLBACKS["guidance"]
-    share = (float(defaults.get("text_guidance") or usual) - 1) / (usual - 1)
+    share = max(0.0, float(defaults.get("text_guidance") or usual) - 1) / (usual - 1)
     return 1 + (printed[0] - 1) * share, 1 + (printed[1] - 1) * share
 
 
