@@ -89,10 +89,13 @@ def picture_loss(
         weight = (alpha / sigma).square().clamp(1.0, MOST).to(device, x0.dtype)
     error = (trainee.pictures(z, t, ids) - x0).square().mean((1, 2, 3))
     relative = (error / x0.square().mean((1, 2, 3))).detach()
-    nothing = torch.zeros((), device=device)
-    return (error * weight).mean(), {
+    informed = ~silent.to(device)
+    told = (trainee.layout_loss(None, batch["after"].to(device)) * informed).mean()
+    loss = (error * weight).mean() + recipe.layout_weight * told
+    return loss, {
         "relative": relative,
         "t": t,
-        "informed": ~silent.to(device),
-        "mask": nothing,
+        "informed": informed,
+        "mask": torch.zeros((), device=device),
+        "layout": told.detach(),
     }

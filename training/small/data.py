@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .edits import TASKS, Example, make_example, make_picture
+from .layout import layout
 
 
 class Pairs(Dataset):
-    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str}.
+    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str,
+    "before", "after" uint8 (the layouts of their scenes, see layout.py)}.
 
     `weights`: how often each task is drawn (edits.TASK_WEIGHTS); evenly without.
     """
@@ -41,24 +43,31 @@ class Pairs(Dataset):
 
 
 class Pictures(Dataset):
-    """Item i -> {"picture" uint8 [S,S,3], "caption" str}: what a text-to-image base of this world learns."""
+    """Item i -> {"picture" uint8 [S,S,3], "caption" str, "after" uint8 (its layout)}: what a text-to-image
+    base of this world learns.
+    """
 
     def __init__(self, seed: int, size: int, split: str = "train") -> None:
         self.seed, self.size, self.split = seed, size, split
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        picture, said, _ = make_picture(self.seed, index, self.size, self.split)
-        return {"picture": torch.from_numpy(picture), "caption": said}
+        picture, said, scene = make_picture(self.seed, index, self.size, self.split)
+        shown = torch.from_numpy(layout(scene, self.size))
+        return {"picture": torch.from_numpy(picture), "caption": said, "after": shown}
 
 
 def as_sample(made: Example) -> dict[str, Any]:
     """An example as Pairs gives it out."""
+    assert made.before is not None and made.after is not None
+    size = made.source.shape[0]
     return {
         "source": torch.from_numpy(made.source),
         "target": torch.from_numpy(made.target),
         "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
         "instruction": made.instruction,
         "task": made.task,
+        "before": torch.from_numpy(layout(made.before, size)),
+        "after": torch.from_numpy(layout(made.after, size)),
     }
 
 

@@ -30,6 +30,7 @@ class Journal:
         self.began = time.monotonic()
         self.losses: list[float] = []
         self.masks: list[float] = []
+        self.layouts: list[float] = []
         self.errors: dict[str, list[float]] = defaultdict(list)
         self.samples = 0
 
@@ -37,6 +38,7 @@ class Journal:
         """Remember one batch."""
         self.losses.append(loss)
         self.masks.append(float(seen["mask"]))
+        self.layouts.append(float(seen["layout"]))
         self.samples += len(tasks)
         for index in (seen["informed"] & at_pure_noise).nonzero().flatten().tolist():
             self.errors[tasks[index]].append(float(seen["relative"][index]))
@@ -49,6 +51,7 @@ class Journal:
         entry = progress | {
             "loss": _mean(self.losses),
             "mask": _mean(self.masks),
+            "layout": _mean(self.layouts),
             "size": self.size,
             "per_second": round(self.samples / elapsed, 1),
             "relative_error": {task: _mean(values) for task, values in sorted(self.errors.items())},

@@ -19,6 +19,7 @@ _OUTER = (
     "conv_in.",
     "conv_out.",
     "_mask.",
+    "_layout.",
     "table.",
     "token_embedding.",
     "position_embedding.",

@@ -1,14 +1,16 @@
 """What the bundled editor is trained on, for one batch.
 
-Three things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
+Four things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
 is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; the
 error of each sample is taken relative to what there is to draw (`drawn_energy`), or a small object's edit
-would count for nothing beside a new background, and a skeleton for nothing beside the black around it; and
-a second, discarded output learns where the edit is, which teaches "the red ball" sooner.
+would count for nothing beside a new background, and a skeleton for nothing beside the black around it;
+discarded outputs learn where the edit is, which teaches "the red ball" sooner; and others what stands where
+before and after (`layout`), which teaches what a ball looks like.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 
 from ...core.diffusers_backbone import DiffusersBackbone, picture_change
 from .data import to_planes
+from .layout import layout_output, surprise
 from .recipe import Recipe
 
 
@@ -36,6 +39,11 @@ class Trainee(nn.Module):
         for output in (self.fine_mask, self.coarse_mask):  # the features they read may be large already
             for weight in output.parameters():
                 nn.init.zeros_(weight)
+        # What stands where: in the input on the way down, in the answer in the middle and on the way up.
+        *_, middling, coarsest = recipe.channels
+        self.input_layout = layout_output(middling, recipe.groups)
+        self.middle_layout = layout_output(coarsest, recipe.groups)
+        self.answer_layout = layout_output(middling, recipe.groups)
         self._latents_read = editor.latents_read
         self._features: dict[str, Tensor] = {}
         self._pooled = True
@@ -44,14 +52,24 @@ class Trainee(nn.Module):
         )
         for reads in (self.text_encoder, self.unet.add_embedding):
             reads.requires_grad_(False)
-        self.unet.conv_norm_out.register_forward_pre_hook(self._keep_fine)
-        self.unet.mid_block.register_forward_hook(self._keep_coarse)
+        rising = self.unet.up_blocks[1]
+        last = (getattr(rising, "attentions", None) or rising.resnets)[-1]
+        self.unet.conv_norm_out.register_forward_pre_hook(self._keeping_input("fine"))
+        self.unet.down_blocks[-2].downsamplers[0].register_forward_pre_hook(self._keeping_input("down"))
+        self.unet.mid_block.register_forward_hook(self._keeping_output("coarse"))
+        last.register_forward_hook(self._keeping_output("up"))
 
-    def _keep_fine(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._features["fine"] = inputs[0]
+    def _keeping_input(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._features[name] = inputs[0]
 
-    def _keep_coarse(self, _: nn.Module, __: Any, output: Tensor) -> None:
-        self._features["coarse"] = output
+        return keep
+
+    def _keeping_output(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(_: nn.Module, __: Any, output: Any) -> None:
+            self._features[name] = output[0] if isinstance(output, tuple) else output
+
+        return keep
 
     def forward(self, z: Tensor, t: Tensor, ids: Tensor, image: Tensor, task: Tensor):
         """The change [B,C,h,w] and the logits of the edit's mask, fine [B,1,h,w] and on the coarsest grid."""
@@ -67,6 +85,16 @@ class Trainee(nn.Module):
         )[0]
         change = picture_change(output, image)
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
+
+    def layout_loss(self, before: Tensor | None, after: Tensor) -> Tensor:
+        """[B]: how little the features of the last pass tell of the scenes (uint8, see layout.layout).
+
+        `before` is None where no picture went in.
+        """
+        kept = self._features
+        lost = surprise(self.middle_layout(kept["coarse"]), after)
+        lost = lost + surprise(self.answer_layout(kept["up"]), after)
+        return lost if before is None else lost + surprise(self.input_layout(kept["down"]), before)
 
     def pictures(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task.
@@ -143,7 +171,18 @@ def batch_loss(
     mask_loss = _mask_loss(fine_logits, fine, seen) + _mask_loss(coarse_logits, coarse, seen)
     loss = (relative * weight).mean() + recipe.mask_weight * mask_loss
     informed = ~(no_text | no_image)
-    return loss, {"relative": relative.detach(), "t": t, "informed": informed, "mask": mask_loss.detach()}
+    told = torch.zeros((), device=device)
+    if "after" in batch:  # pairs of other pictures than the world's come without a scene
+        lost = trainee.layout_loss(batch["before"].to(device), batch["after"].to(device))
+        told = (lost * informed).mean()
+        loss = loss + recipe.layout_weight * told
+    return loss, {
+        "relative": relative.detach(),
+        "t": t,
+        "informed": informed,
+        "mask": mask_loss.detach(),
+        "layout": told.detach(),
+    }
 
 
 def _mask_loss(logits: Tensor, mask: Tensor, seen: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class Recipe:
     # The loss: see objective.py
     change_floor: float = 0.02
     mask_weight: float = 0.2
+    layout_weight: float = 0.9
     # The optimiser
     batch: int = 32
     rate: float = 6e-4  # AdamW: gains, biases, embeddings, first and last layer
