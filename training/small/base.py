@@ -16,7 +16,7 @@ from torch import Tensor
 from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.model_parts import build_unet
 from .data import to_planes
-from .objective import Trainee
+from .objective import Trainee, seen_share
 from .recipe import Recipe
 
 #: The highest weight of a sample, its ratio of signal to noise (after Hang et al. 2303.09556, who put
@@ -87,8 +87,9 @@ def picture_loss(
         ids = torch.tensor(rows["input_ids"], device=device)
         alpha, sigma = editor.schedule.alpha_sigma(t)
         weight = (alpha / sigma).square().clamp(1.0, MOST).to(device, x0.dtype)
-    error = (trainee.pictures(z, t, ids) - x0).square().mean((1, 2, 3))
-    relative = (error / x0.square().mean((1, 2, 3))).detach()
+        share = seen_share(editor.vae)
+    error = ((trainee.pictures(z, t, ids) - x0).square() * share).mean((1, 2, 3))
+    relative = (error / (x0.square() * share).mean((1, 2, 3))).detach()
     informed = ~silent.to(device)
     told = (trainee.layout_loss(None, batch["after"].to(device)) * informed).mean()
     loss = (error * weight).mean() + recipe.layout_weight * told
