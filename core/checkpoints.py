@@ -92,11 +92,13 @@ def add_image_channels(backbone: DiffusersBackbone) -> DiffusersBackbone:
     if backbone.takes_image:
         raise EmuEditError(f"the editor {backbone.name!r} sees an input picture already; use it as it is.")
     old = backbone.unet
-    channels = 2 * backbone.latent_channels
+    latent = backbone.latent_channels
     config = {key: value for key, value in old.config.items() if not key.startswith("_")}
     weights = dict(old.state_dict())
     first = weights["conv_in.weight"]
-    weights["conv_in.weight"] = torch.cat([first, torch.zeros_like(first)], dim=1)
+    seen, where = first[:, :latent], first[:, latent:]  # positions, if it reads them, come last
+    weights["conv_in.weight"] = torch.cat([seen, torch.zeros_like(seen), where], dim=1)
+    channels = 2 * latent + backbone.position_channels
     unet = build_unet(config | {"in_channels": channels}, weights, Path(backbone.name), backbone.dtype)
     unet.train(old.training)
     return DiffusersBackbone(
@@ -110,6 +112,7 @@ def add_image_channels(backbone: DiffusersBackbone) -> DiffusersBackbone:
         predicts=backbone.predicts,
         image_condition=backbone.image_condition_scale,
         latent_input=backbone.latent_input,
+        position_frequencies=backbone.position_frequencies,
         defaults=backbone.defaults,
     )
 
@@ -152,5 +155,6 @@ def upgrade_to_emu(
         predicts=backbone.predicts,
         image_condition=backbone.image_condition_scale,
         latent_input=backbone.latent_input,
+        position_frequencies=backbone.position_frequencies,
         defaults=backbone.defaults,
     )

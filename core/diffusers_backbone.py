@@ -17,6 +17,7 @@ from .attention.hook import attached
 from .attention.layers import AttentionControl
 from .backbone import NoiseSchedule, TextContext
 from .errors import EmuEditError
+from .positions import CHANNELS, positions
 from .task_conditioning import TaskConditioner
 
 PUNCTUATION = ".,;:!?\"'()"
@@ -44,6 +45,7 @@ class DiffusersBackbone:
     `image_condition`: "unscaled" as InstructPix2Pix was trained, or "scaled" like the diffused latents.
     `latent_input`: "noisy" for a U-Net that reads z_t, as all published ones; "estimate" for one that reads
     sqrt(abar_t) z_t, the best linear guess at latents of unit variance: pure noise is then not read at all.
+    `position_frequencies`: how many waves of positions.positions its U-Net reads as well, after the rest.
     Raises EmuEditError when the parts do not belong together.
     """
 
@@ -60,12 +62,13 @@ class DiffusersBackbone:
         predicts: str | None = None,
         image_condition: str = "unscaled",
         latent_input: str = "noisy",
+        position_frequencies: int = 0,
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.unet, self.vae, self.text_encoder, self.tokenizer = unet, vae, text_encoder, tokenizer
         self.scheduler_config, self.conditioner, self.name = dict(scheduler_config), conditioner, name
         self.image_condition_scale, self.defaults = image_condition, dict(defaults or {})
-        self.latent_input = latent_input
+        self.latent_input, self.position_frequencies = latent_input, position_frequencies
         schedule = NoiseSchedule.from_diffusers(scheduler_config)
         self.predicts = predicts or schedule.prediction_type
         if self.predicts not in PREDICTS:
@@ -87,10 +90,11 @@ class DiffusersBackbone:
 
     def _check_parts(self) -> None:
         config, latent = self.unet.config, self.latent_channels
-        if config.in_channels not in (latent, 2 * latent):
+        if self._content_channels not in (latent, 2 * latent):
+            beside = f" beside {self.position_channels} of position" if self.position_channels else ""
             raise EmuEditError(
-                f"editor {self.name!r}: its U-Net takes {config.in_channels} channels but its VAE makes "
-                f"{latent}; an editor takes {2 * latent}, a text-to-image model {latent}."
+                f"editor {self.name!r}: its U-Net takes {self._content_channels} channels{beside} but its "
+                f"VAE makes {latent}; an editor takes {2 * latent}, a text-to-image model {latent}."
             )
         if self.predicts == "change" and not self.takes_image:
             raise EmuEditError(
@@ -132,8 +136,16 @@ class DiffusersBackbone:
         return int(self.vae.config.latent_channels)
 
     @property
+    def position_channels(self) -> int:
+        return CHANNELS * self.position_frequencies
+
+    @property
+    def _content_channels(self) -> int:
+        return int(self.unet.config.in_channels) - self.position_channels
+
+    @property
     def takes_image(self) -> bool:
-        return int(self.unet.config.in_channels) == 2 * self.latent_channels
+        return self._content_channels == 2 * self.latent_channels
 
     @property
     def task_width(self) -> int | None:
@@ -175,6 +187,18 @@ class DiffusersBackbone:
             return latents
         alpha = self.schedule.alpha_sigma(timestep)[0].to(latents.dtype).to(latents.device)
         return latents * alpha.reshape(-1, 1, 1, 1)
+
+    def unet_input(self, latents: Tensor, timestep: int | Tensor, image: Tensor | None) -> Tensor:
+        """What the U-Net is given: noisy latents [B,C,h,w] as it reads them, the input picture's condition
+        [B,C,h,w] if it takes one, and positions if it takes these.
+        """
+        parts = [self.latents_read(latents, timestep)]
+        if image is not None:
+            parts.append(image.to(latents))
+        if self.position_frequencies:
+            waves = positions(self.position_frequencies, latents.shape[2], latents.shape[3], latents)
+            parts.append(waves.expand(len(latents), -1, -1, -1))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures [B,H,W,3], float32 in 0..1."""
@@ -267,8 +291,7 @@ class DiffusersBackbone:
             if self.conditioner is None:
                 raise EmuEditError(f"editor {self.name!r}: it has no tasks; run it without one.")
             hidden = self.conditioner.condition_context(hidden, task)
-        read = self.latents_read(latents, timestep)
-        inputs = read if image is None else torch.cat([read, image.to(latents)], dim=1)
+        inputs = self.unet_input(latents, timestep, image)
         labels = None
         if getattr(self.unet.config, "class_embed_type", None) is not None:
             width = self.unet.config.projection_class_embeddings_input_dim

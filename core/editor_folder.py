@@ -16,7 +16,7 @@ import torch
 
 from .diffusers_backbone import DiffusersBackbone
 from .errors import EmuEditError
-from .model_numbers import check_autoencoder, check_defaults, check_scheduler
+from .model_numbers import check_autoencoder, check_defaults, check_number, check_scheduler
 from .model_parts import (
     DIFFUSERS_STEM,
     EDITOR,
@@ -29,10 +29,12 @@ from .model_parts import (
     read_config,
     text_encoder_tensors,
 )
+from .positions import CHANNELS
 from .task_conditioning import TaskConditioner
 from .weights import cast_tensors, pour, read_json, read_tensors, write_json, write_tensors
 
-FORMAT, VERSIONS = "emu-edit", (1, 2)  # 2: with a latent_input that is not "noisy"
+FORMAT, VERSIONS = "emu-edit", (1, 2, 3)  # 2: with a latent_input that is not "noisy"; 3: with positions
+MOST_FREQUENCIES = 12
 Config = Mapping[str, Any]
 _OURS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer", "scheduler", "emu_edit")
 
@@ -56,11 +58,13 @@ def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[st
         )
     # Small files first: most mistakes show there, before anything large is read.
     configs = {part: read_config(folder / part) for part in ("unet", "vae", "text_encoder")}
-    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind)
+    ours = _read_ours(folder)
+    waves = 0 if ours is None else ours["position_frequencies"]
+    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind, CHANNELS * waves)
     check_autoencoder(configs["vae"], folder / "vae" / "config.json")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     check_scheduler(scheduler, folder / "scheduler" / "scheduler_config.json")
-    tasks = _load_tasks(folder, configs["unet"])
+    tasks = _load_tasks(folder, configs["unet"], ours)
     text_encoder = load_text_encoder(folder / "text_encoder", configs["text_encoder"], dtype)
     return {
         "tokenizer": load_tokenizer(folder / "tokenizer", text_encoder),
@@ -73,15 +77,18 @@ def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[st
     }
 
 
-def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str) -> None:
-    """Raise EmuEditError unless the parts' configurations are those of one model of that kind."""
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str, where: int) -> None:
+    """Raise EmuEditError unless the parts' configurations are those of one model of that kind.
+
+    `where`: how many of the U-Net's channels are positions.
+    """
     extra = unet.get("addition_embed_type")
     if extra not in (None, "text"):
         raise EmuEditError(
             f"{folder / 'unet'} is a U-Net with added conditions of type {extra!r} (SDXL or a relative); use "
             "an editor of the Stable Diffusion 1.5 family."
         )
-    check_channels(folder, unet["in_channels"], vae["latent_channels"], kind, "folder")
+    check_channels(folder, unet["in_channels"] - where, vae["latent_channels"], kind, "folder")
     context, width = unet["cross_attention_dim"], text["hidden_size"]
     if context != width:
         raise EmuEditError(
@@ -89,17 +96,11 @@ def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str)
         )
 
 
-def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
-    """What emu_edit/ adds to the arguments of DiffusersBackbone; nothing if the model takes no tasks."""
+def _read_ours(folder: Path) -> dict[str, Any] | None:
+    """emu_edit/config.json, checked as far as it goes by itself; None where there is none."""
     file = folder / "emu_edit" / "config.json"
-    context = unet["cross_attention_dim"]
-    expected = unet.get("projection_class_embeddings_input_dim") if unet.get("class_embed_type") else None
     if not file.is_file():
-        if expected is not None:
-            raise EmuEditError(
-                f"{folder} takes task vectors but {file} does not exist; download the model again."
-            )
-        return {}
+        return None
     config = read_json(file)
     if config.get("format") != FORMAT or config.get("version") not in VERSIONS:
         raise EmuEditError(
@@ -113,13 +114,33 @@ def _load_tasks(folder: Path, unet: Config) -> dict[str, Any]:
             f"{file}: task_names must be a list of names and defaults an object; mend or replace it."
         )
     check_defaults(defaults, file)
+    config.setdefault("position_frequencies", 0)
+    check_number(
+        config["position_frequencies"], "position_frequencies", file, 0, MOST_FREQUENCIES, whole=True
+    )
+    return config
+
+
+def _load_tasks(folder: Path, unet: Config, config: Config | None) -> dict[str, Any]:
+    """What emu_edit/ adds to the arguments of DiffusersBackbone; nothing if the model takes no tasks."""
+    file = folder / "emu_edit" / "config.json"
+    context = unet["cross_attention_dim"]
+    expected = unet.get("projection_class_embeddings_input_dim") if unet.get("class_embed_type") else None
+    if config is None:
+        if expected is not None:
+            raise EmuEditError(
+                f"{folder} takes task vectors but {file} does not exist; download the model again."
+            )
+        return {}
     settings = {
         "name": str(config.get("name", folder.name)),
         "predicts": config.get("predicts"),
         "image_condition": config.get("image_condition", "unscaled"),
         "latent_input": config.get("latent_input", "noisy"),
-        "defaults": defaults,
+        "position_frequencies": config["position_frequencies"],
+        "defaults": config.get("defaults", {}),
     }
+    names = config["task_names"]
     if not names:
         return settings
     widths = (config.get("task_width"), config.get("context_width"))
@@ -218,7 +239,7 @@ def _write(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None) -
     conditioner = editor.conditioner
     config: dict[str, Any] = {
         "format": FORMAT,
-        "version": VERSIONS[editor.latent_input != "noisy"],
+        "version": 3 if editor.position_frequencies else 2 if editor.latent_input != "noisy" else 1,
         "name": editor.name,
         "task_names": list(editor.task_names),
         "task_width": conditioner.task_width if conditioner else None,
@@ -226,6 +247,7 @@ def _write(editor: DiffusersBackbone, folder: Path, dtype: torch.dtype | None) -
         "predicts": editor.predicts,
         "image_condition": editor.image_condition_scale,
         "latent_input": editor.latent_input,
+        "position_frequencies": editor.position_frequencies,
         "defaults": dict(editor.defaults),
     }
     write_json(folder / "emu_edit" / "config.json", config)
@@ -238,6 +260,7 @@ def _index(editor: DiffusersBackbone) -> Mapping[str, Any]:
         editor.conditioner is None
         and type(editor.vae).__name__ != "PatchAutoencoder"
         and (editor.latent_input, editor.predicts == "change") == ("noisy", False)
+        and not editor.position_frequencies
     )
     classes = {
         "unet": editor.unet,

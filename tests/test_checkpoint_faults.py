@@ -131,7 +131,7 @@ def test_index_of_shards_stays_in_its_folder(copy, tmp_path):
         ("text_encoder/config.json", {"num_attention_heads": 0}, "configuration is not usable"),
         ("text_encoder/config.json", {"hidden_size": 48}, "text encoder is 48 wide, its U-Net reads 32"),
         ("model_index.json", {"text_encoder_2": ["transformers", "CLIPTextModel"]}, "one text encoder"),
-        ("emu_edit/config.json", {"version": 3}, "version 3"),
+        ("emu_edit/config.json", {"version": 4}, "version 4"),
         ("emu_edit/config.json", {"task_names": "add"}, "list of names"),
         (
             "emu_edit/config.json",

@@ -14,6 +14,7 @@ from small_recipe import TINY
 from emu_edit.core.checkpoints import load_editor, save_editor
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
+from emu_edit.core.positions import positions
 from emu_edit.training import evaluate
 from emu_edit.training import report as pair_report
 from emu_edit.training.small import clip, drawing, parser, reading, unseen
@@ -232,7 +233,12 @@ def test_the_state_of_another_model_is_a_sentence(whole_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, other", [("most noise", {"beta_end": 0.012}), ("grids", {"channels": (8, 32)})]
+    "name, other",
+    [
+        ("most noise", {"beta_end": 0.012}),
+        ("grids", {"channels": (8, 32)}),
+        ("waves of position", {"position_frequencies": 2}),
+    ],
 )
 def test_a_run_of_another_recipe_is_not_gone_on_with(tmp_path, name, other):
     sitting(tmp_path, 4)
@@ -315,6 +321,12 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
         ]
         assert torch.equal(*vectors)
 
+    bare = build_editor(replace(TINY, position_frequencies=0), words, pictures, seed=6)
+    told = taken_over(bare, build_editor(TINY, words, pictures, seed=7), TINY)
+    first = told.unet.conv_in.weight
+    assert torch.equal(first[:, : 2 * TINY.latent_channels], bare.unet.conv_in.weight)
+    assert not first[:, 2 * TINY.latent_channels :].any()
+
     finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), words_on=(False, True, True))
     deeper = taken_over(old, build_editor(finer, words, pictures, seed=3), finer)
     known, found = old.unet.state_dict(), deeper.unet.state_dict()
@@ -328,7 +340,7 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     plain = build_editor(replace(TINY, words_on=(False, True)), words, pictures, seed=4)
     torch.nn.init.normal_(plain.unet.conv_out.weight, std=0.1)
     attentive = taken_over(plain, build_editor(TINY, words, pictures, seed=5), TINY)
-    inputs = torch.randn(2, 48, 8, 8), 500, torch.randn(2, 32, 16)
+    inputs = torch.randn(2, plain.unet.config.in_channels, 8, 8), 500, torch.randn(2, 32, 16)
     with torch.no_grad():
         before, after = (e.unet(*inputs, class_labels=torch.ones(2, 16)).sample for e in (plain, attentive))
     assert torch.allclose(before, after, atol=1e-5)
@@ -349,10 +361,11 @@ def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):
         z = torch.randn(2, 24, 8, 8, generator=generator)
         context = torch.randn(2, 32, TINY.text_width, generator=generator)
         with torch.no_grad():
-            found = base.unet(z, t, encoder_hidden_states=context).sample
+            where = positions(TINY.position_frequencies, 8, 8, z).expand(2, -1, -1, -1)
+            found = base.unet(torch.cat([z, where], 1), t, encoder_hidden_states=context).sample
             silent = editor.unet.add_embedding.register_forward_hook(lambda _, __, pooled: 0 * pooled)
             expected = editor.unet(
-                torch.cat([z, torch.zeros_like(z)], 1),
+                torch.cat([z, torch.zeros_like(z), where], 1),
                 t,
                 encoder_hidden_states=context,
                 class_labels=torch.zeros(2, TINY.text_width),
@@ -364,7 +377,8 @@ def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):
         trainee = Trainee(editor, TINY).eval()
         ids = torch.randint(4, (2, 32))
         noisy = trainee.pictures(z, torch.full((2,), t), ids)
-        read = editor.latents_read(z, t)
+        read = exact.unet_input(z, t, None)
         drawn = exact.unet(read, t, encoder_hidden_states=editor.text_encoder(ids)[0]).sample
         assert torch.allclose(drawn, noisy, atol=1e-5)
-        assert torch.allclose(exact.unet(z, t, encoder_hidden_states=context).sample, expected, atol=1e-5)
+        clean = torch.cat([z, where], 1)
+        assert torch.allclose(exact.unet(clean, t, encoder_hidden_states=context).sample, expected, atol=1e-5)

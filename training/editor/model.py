@@ -25,7 +25,7 @@ class Trainee(nn.Module):
         scaled = editor.image_condition_scale == "scaled"
         self.image_scale = 1.0 if scaled else float(editor.vae.config.scaling_factor)
         self.gated = editor.predicts == "change"
-        self._latents_read = editor.latents_read
+        self._unet_input = editor.unet_input
 
     def forward(self, z: Tensor, t: Tensor, hidden: Tensor, image: Tensor, task: Tensor) -> Tensor:
         """The prediction [B,C,h,w] for noisy latents z [B,C,h,w] at timesteps t [B].
@@ -35,7 +35,7 @@ class Trainee(nn.Module):
         """
         vector = self.tasks.table(task.clamp(min=0)) * (task >= 0)[:, None]
         output: Tensor = self.unet(
-            torch.cat([self._latents_read(z, t), image], dim=1),
+            self._unet_input(z, t, image),
             t,
             encoder_hidden_states=self.tasks.condition_context(hidden, vector),
             class_labels=vector,
@@ -86,6 +86,7 @@ def with_objective(editor: DiffusersBackbone, config: TrainConfig) -> DiffusersB
         predicts=predicts,
         image_condition=editor.image_condition_scale,
         latent_input=editor.latent_input,
+        position_frequencies=editor.position_frequencies,
         defaults={"text_guidance": 5.0, "image_guidance": 1.5, "size": config.size} | dict(editor.defaults),
     )
 

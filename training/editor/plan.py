@@ -71,7 +71,7 @@ def on_meta(config: Mapping[str, Any], chosen: TrainConfig) -> Any:
     diffusers: Any = need("diffusers", "to plan a training run")
     width = chosen.task_width or config["cross_attention_dim"]
     changed = {key: value for key, value in config.items() if not key.startswith("_")} | {
-        "in_channels": 2 * config["out_channels"],
+        "in_channels": max(config["in_channels"], 2 * config["out_channels"]),
         "class_embed_type": "simple_projection",
         "projection_class_embeddings_input_dim": config.get("projection_class_embeddings_input_dim") or width,
     }

@@ -32,6 +32,8 @@ from .model import Trainee, frozen_fingerprint, load_base
 from .optimise import build_optimiser
 from .shards import is_spread, optimiser_tensors, put, restore_optimiser, whole
 
+#: What runs were that were begun before these could be chosen.
+_ONCE = {"latent_input": "noisy", "position_frequencies": 0}
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -72,6 +74,7 @@ class Run:
             "model": self._frozen,
             "data": fingerprint(source),
             "latent_input": self.editor.latent_input,
+            "position_frequencies": self.editor.position_frequencies,
             "pairs_per_step": config.batch * config.accumulate * accelerator.num_processes,
         }
         changed = self._check_same(found)
@@ -123,7 +126,7 @@ class Run:
         if found is None:
             return {}
         for name, value in self._fixed.items():
-            before = found.state["fixed"].get(name, "noisy" if name == "latent_input" else None)
+            before = found.state["fixed"].get(name, _ONCE.get(name))
             if before != value:
                 raise EmuEditError(
                     f"--run {self.folder} was begun with {name.replace('_', ' ')} {before} and now has "

@@ -36,7 +36,8 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
         for name, weight in editor.unet.state_dict().items()
         if not name.startswith(("class_embedding.", "add_embedding."))
     }
-    weights["conv_in.weight"] = weights["conv_in.weight"][:, :channels]  # the rest sees an empty picture
+    first, where = weights["conv_in.weight"], 2 * channels  # between the two it sees an empty picture
+    weights["conv_in.weight"] = torch.cat([first[:, :channels], first[:, where:]], 1)
     for name in ("conv_out.weight", "conv_out.bias"):
         weights[name] = weights[name][:channels]
     # What the task's layer says of no task belongs to every timestep.
@@ -44,7 +45,7 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
     weights["time_embedding.linear_2.bias"] = weights["time_embedding.linear_2.bias"] + offset
     # The private entries name settings left at their defaults, which would undo the changes made here.
     config = {name: value for name, value in editor.unet.config.items() if not name.startswith("_")} | {
-        "in_channels": channels,
+        "in_channels": channels + editor.position_channels,
         "out_channels": channels,
         "class_embed_type": None,
         "projection_class_embeddings_input_dim": None,
@@ -59,6 +60,7 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
         editor.scheduler_config | {"prediction_type": "sample"},
         name="emu-edit-small-base",
         latent_input=editor.latent_input,
+        position_frequencies=editor.position_frequencies,
         defaults=recipe.base_defaults,
     )
 

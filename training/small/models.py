@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core.diffusers_backbone import DiffusersBackbone
 from ...core.patch_autoencoder import PatchAutoencoder
+from ...core.positions import CHANNELS
 from ...core.task_conditioning import TaskConditioner
 from ...core.tasks import TASK_IDS
 from .recipe import Recipe
@@ -72,7 +73,7 @@ def build_unet(recipe: Recipe):
     words = recipe.words_on
     unet = UNet2DConditionModel(
         sample_size=recipe.picture // recipe.patch,
-        in_channels=2 * recipe.latent_channels,
+        in_channels=2 * recipe.latent_channels + CHANNELS * recipe.position_frequencies,
         out_channels=recipe.latent_channels + 1,  # one gate: see picture_change
         layers_per_block=1,
         block_out_channels=recipe.channels,
@@ -145,5 +146,6 @@ def build_editor(recipe: Recipe, words: Sequence[str], pictures: Tensor, seed: i
         predicts="change",
         image_condition="scaled",
         latent_input=LATENT_INPUT,
+        position_frequencies=recipe.position_frequencies,
         defaults=recipe.defaults,
     )

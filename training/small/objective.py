@@ -45,7 +45,7 @@ class Trainee(nn.Module):
         self.input_layout = layout_output(middling, recipe.groups)
         self.middle_layout = layout_output(coarsest, recipe.groups)
         self.answer_layout = layout_output(middling, recipe.groups)
-        self._latents_read = editor.latents_read
+        self._unet_input = editor.unet_input
         self._features: dict[str, Tensor] = {}
         self._pooled = True
         self.unet.add_embedding.register_forward_hook(
@@ -78,7 +78,7 @@ class Trainee(nn.Module):
         vector = self.tasks.table(task)
         hidden = self.tasks.condition_context(hidden, vector)
         output = self.unet(
-            torch.cat([self._latents_read(z, t), image], 1),
+            self._unet_input(z, t, image),
             t,
             encoder_hidden_states=hidden,
             class_labels=vector,
@@ -106,7 +106,7 @@ class Trainee(nn.Module):
         self._pooled = False
         try:
             output = self.unet(
-                torch.cat([self._latents_read(z, t), torch.zeros_like(z)], 1),
+                self._unet_input(z, t, torch.zeros_like(z)),
                 t,
                 encoder_hidden_states=self.text_encoder(ids)[0],
                 class_labels=nothing,

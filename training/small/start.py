@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...core.checkpoints import load_editor
 from ...core.diffusers_backbone import DiffusersBackbone
@@ -48,6 +49,7 @@ def check_recipe(editor: DiffusersBackbone, recipe: Recipe, run: Path) -> None:
         "patches": (getattr(editor.vae.config, "patch_size", None), recipe.patch),
         "latent channels": (editor.latent_channels, recipe.latent_channels),
         "latent input": (editor.latent_input, LATENT_INPUT),
+        "waves of position": (editor.position_frequencies, recipe.position_frequencies),
         "most noise": (editor.scheduler_config.get("beta_end"), recipe.beta_end),
     }
     for name, (found, wanted) in pairs.items():
@@ -89,6 +91,7 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
         predicts="change",
         image_condition="scaled",
         latent_input=fresh.latent_input,
+        position_frequencies=fresh.position_frequencies,
         defaults=recipe.defaults,
     )
 
@@ -110,6 +113,9 @@ def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
             and (outer or part not in ("conv_in", "conv_out"))
         ):
             weights[name] = found
+        elif outer and name == "conv_in.weight" and found is not None and len(found) == len(weight):
+            more = weight.shape[1] - found.shape[1]  # waves of position, which come last
+            weights[name] = functional.pad(found, (0, 0, 0, 0, 0, more)) if more > 0 else weight
         elif found is None and ".attentions." in name and ".proj_out." in name:
             weights[name] = torch.zeros_like(weight)
     return weights
