@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.checkpoints import bundled_editor_path
+from ..core.editor_folder import position_frequencies
 from ..core.errors import EmuEditError
 from ..core.model_numbers import check_defaults, check_number
+from ..core.positions import CHANNELS
 from ..core.tasks import TASKS
 from ..core.weights import read_header, read_json
 
@@ -94,11 +96,11 @@ def _look(path: Path, bundled: bool) -> Found | None:
             _whole(path / part / "config.json", key)
             for part, key in (("unet", "in_channels"), ("vae", "latent_channels"))
         )
-        if channels != 2 * latent:
-            return None
         ours = path / "emu_edit" / "config.json"
         config = {"name": path.name, "task_names": [], "defaults": {}}
         config |= read_json(ours) if ours.is_file() else {}
+        if channels - CHANNELS * position_frequencies(config, path) != 2 * latent:
+            return None
         name, tasks, defaults = config["name"], config["task_names"], config["defaults"]
         named = isinstance(tasks, list) and all(isinstance(task, str) for task in tasks)
         if not (isinstance(name, str) and named and isinstance(defaults, dict)):

@@ -190,8 +190,10 @@ class DiffusersBackbone:
 
     def unet_input(self, latents: Tensor, timestep: int | Tensor, image: Tensor | None) -> Tensor:
         """What the U-Net is given: noisy latents [B,C,h,w] as it reads them, the input picture's condition
-        [B,C,h,w] if it takes one, and positions if it takes these.
+        [B,C,h,w] if it takes one (None: an empty picture), and positions if it takes these.
         """
+        if self.takes_image and image is None:
+            image = torch.zeros_like(latents)
         parts = [self.latents_read(latents, timestep)]
         if image is not None:
             parts.append(image.to(latents))

@@ -59,8 +59,8 @@ def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[st
     # Small files first: most mistakes show there, before anything large is read.
     configs = {part: read_config(folder / part) for part in ("unet", "vae", "text_encoder")}
     ours = _read_ours(folder)
-    waves = 0 if ours is None else ours["position_frequencies"]
-    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind, CHANNELS * waves)
+    beside = CHANNELS * position_frequencies(ours, folder) if ours else 0
+    _check_fit(folder, configs["unet"], configs["vae"], configs["text_encoder"], kind, beside)
     check_autoencoder(configs["vae"], folder / "vae" / "config.json")
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     check_scheduler(scheduler, folder / "scheduler" / "scheduler_config.json")
@@ -77,10 +77,10 @@ def load_folder(folder: Path, dtype: torch.dtype, kind: str = EDITOR) -> dict[st
     }
 
 
-def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str, where: int) -> None:
+def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str, beside: int) -> None:
     """Raise EmuEditError unless the parts' configurations are those of one model of that kind.
 
-    `where`: how many of the U-Net's channels are positions.
+    `beside`: how many of the U-Net's input channels are positions.
     """
     extra = unet.get("addition_embed_type")
     if extra not in (None, "text"):
@@ -88,7 +88,7 @@ def _check_fit(folder: Path, unet: Config, vae: Config, text: Config, kind: str,
             f"{folder / 'unet'} is a U-Net with added conditions of type {extra!r} (SDXL or a relative); use "
             "an editor of the Stable Diffusion 1.5 family."
         )
-    check_channels(folder, unet["in_channels"] - where, vae["latent_channels"], kind, "folder")
+    check_channels(folder, unet["in_channels"], vae["latent_channels"], kind, "folder", beside)
     context, width = unet["cross_attention_dim"], text["hidden_size"]
     if context != width:
         raise EmuEditError(
@@ -114,15 +114,19 @@ def _read_ours(folder: Path) -> dict[str, Any] | None:
             f"{file}: task_names must be a list of names and defaults an object; mend or replace it."
         )
     check_defaults(defaults, file)
-    config.setdefault("position_frequencies", 0)
-    check_number(
-        config["position_frequencies"], "position_frequencies", file, 0, MOST_FREQUENCIES, whole=True
-    )
     return config
 
 
+def position_frequencies(config: Config, folder: Path) -> int:
+    """How many waves of position the U-Net of `folder` reads, by its emu_edit/config.json, here `config`."""
+    name, file = "position_frequencies", folder / "emu_edit" / "config.json"
+    waves = config.get(name, 0)
+    check_number(waves, name, file, 0, MOST_FREQUENCIES, whole=True)
+    return int(waves)
+
+
 def _load_tasks(folder: Path, unet: Config, config: Config | None) -> dict[str, Any]:
-    """What emu_edit/ adds to the arguments of DiffusersBackbone; nothing if the model takes no tasks."""
+    """What emu_edit/ (`config`, None without) adds to the arguments of DiffusersBackbone."""
     file = folder / "emu_edit" / "config.json"
     context = unet["cross_attention_dim"]
     expected = unet.get("projection_class_embeddings_input_dim") if unet.get("class_embed_type") else None
@@ -137,7 +141,7 @@ def _load_tasks(folder: Path, unet: Config, config: Config | None) -> dict[str, 
         "predicts": config.get("predicts"),
         "image_condition": config.get("image_condition", "unscaled"),
         "latent_input": config.get("latent_input", "noisy"),
-        "position_frequencies": config["position_frequencies"],
+        "position_frequencies": position_frequencies(config, folder),
         "defaults": config.get("defaults", {}),
     }
     names = config["task_names"]

@@ -39,11 +39,14 @@ _OLD_ATTENTION = (
 )
 
 
-def check_channels(source: Path, channels: int, latent: int, kind: str, place: str) -> None:
+def check_channels(source: Path, channels: int, latent: int, kind: str, place: str, beside: int = 0) -> None:
     """Raise EmuEditError unless a U-Net of `channels` input channels is of `kind`; latents have `latent`.
 
-    `source` is a `place` ("folder" or "checkpoint") and stands in the sentence.
+    `source` is a `place` ("folder" or "checkpoint") and stands in the sentence; `beside`: how many of the
+    channels are positions.
     """
+    told = f" beside {beside} of position" if beside else ""
+    channels -= beside
     if channels not in {EDITOR: (2 * latent,), TEXT_TO_IMAGE: (latent,), EITHER: (latent, 2 * latent)}[kind]:
         hints = {latent: " (it makes pictures from text alone)", 2 * latent: " (it edits pictures)"}
         wanted = {
@@ -51,7 +54,9 @@ def check_channels(source: Path, channels: int, latent: int, kind: str, place: s
             TEXT_TO_IMAGE: f"a text-to-image model has {latent}, so use the {place} of such a model",
             EITHER: f"a text-to-image model has {latent} and an editor {2 * latent}, so use one of these",
         }[kind]
-        raise EmuEditError(f"{source} has {channels} input channels{hints.get(channels, '')}; {wanted}.")
+        raise EmuEditError(
+            f"{source} has {channels} input channels{told}{hints.get(channels, '')}; {wanted}."
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -306,13 +306,21 @@ def test_models_are_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(listing, "bundled_editor_path", lambda: tmp_path / "models" / "small")
     assert main(["models"]) == 0
     assert "no editors found" in capsys.readouterr().out
-    for name, channels in (("small", 8), ("textonly", 4)):
+    for name, channels, waves in (("small", 8, 0), ("textonly", 4, 0), ("told", 20, 3), ("drawer", 16, 3)):
         folder = tmp_path / "models" / name
         for part, content in (
             ("model_index.json", {}),
             ("unet/config.json", {"in_channels": channels}),
             ("vae/config.json", {"latent_channels": 4}),
-            ("emu_edit/config.json", {"name": "Tiny", "task_names": ["add"], "defaults": {"steps": 9}}),
+            (
+                "emu_edit/config.json",
+                {
+                    "name": "Tiny" if name == "small" else name,
+                    "task_names": ["add"],
+                    "defaults": {"steps": 9},
+                    "position_frequencies": waves,
+                },
+            ),
         ):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             (folder / part).write_text(json.dumps(content))
@@ -323,8 +331,9 @@ def test_models_are_listed(tmp_path, capsys, monkeypatch):
     assert main(["models"]) == 0
     assert "Tiny (bundled): 2.0 MB, 1 tasks" in capsys.readouterr().out
     assert main(["models", "--folder", str(tmp_path / "models"), "--json"]) == 0
-    (model,) = json.loads(capsys.readouterr().out)["models"]
+    model, told = json.loads(capsys.readouterr().out)["models"]
     assert model["tasks"] == ["add"] and model["defaults"] == {"steps": 9} and model["bundled"]
+    assert told["name"] == "told"
     assert main(["models", "--folder", str(tmp_path / "nowhere")]) == 1
     assert "does not exist" in capsys.readouterr().err
 

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from small_recipe import TINY
 
 from emu_edit.training.small import maps
+from emu_edit.training.small.data import Pairs, Pictures
 from emu_edit.training.small.edits import TASKS, make_example
-from emu_edit.training.small.layout import ANSWERS, CELL, LOCAL, PARTS, QUESTIONS, layout, surprise
+from emu_edit.training.small.layout import (
+    ANSWERS,
+    CELL,
+    LOCAL,
+    PARTS,
+    QUESTIONS,
+    UNMAPPED,
+    layout,
+    surprise,
+)
+from emu_edit.training.small.models import build_editor
+from emu_edit.training.small.objective import Trainee, batch_loss, seen_share
 from emu_edit.training.small.scene import Obj, Scene, Text
 
 SCENE = Scene(
@@ -79,3 +94,112 @@ def test_who_knows_is_not_surprised_and_coarser_features_are_asked_coarser_quest
 def test_a_picture_without_the_thing_asked_about_costs_a_finite_little():
     empty = torch.from_numpy(layout(Scene("moon", ()), 64))[None]
     assert torch.isfinite(surprise(torch.randn(1, ANSWERS, 8, 8), empty)).all()
+
+
+def test_a_map_is_asked_only_for_what_it_shows():
+    for task, kind in (("depth", "map"), ("sketch", "back")):
+        made = next(
+            made
+            for index in range(50)
+            if (made := make_example(5, index, (task,), 64, split="train")).kind == kind
+        )
+        sample = Pairs(5, 64, (task,), layouts=True)
+        rows = [sample[index] for index in range(8)]
+        assert all({"before", "after"} <= row.keys() for row in rows)
+        scene = made.before if kind == "back" else made.after
+        bare = by_question(layout(scene, 64, bare=True))
+        for question, shares in bare.items():
+            assert shares.any() == (question not in UNMAPPED)
+    labels = torch.from_numpy(layout(SCENE, 64, bare=True))[None]
+    logits = torch.randn(1, ANSWERS, 8, 8).requires_grad_()
+    surprise(logits, labels).sum().backward()
+    parts = dict(zip(QUESTIONS, logits.grad.split(PARTS, 1), strict=True))
+    assert all(part.any() == (question not in UNMAPPED) for question, part in parts.items())
+
+
+def test_scenes_come_only_where_they_are_asked_for():
+    assert not {"before", "after"} & Pairs(5, 64)[0].keys()
+    assert "after" not in Pictures(5, 60)[0]  # of any size
+    assert Pictures(5, 64, layouts=True)[0]["after"].shape == (ANSWERS, 8, 8)
+
+
+LEVELS = replace(TINY, patch=4, latent_channels=12, channels=(8, 12, 16), words_on=(False, True, True))
+
+
+@pytest.fixture(scope="module", params=[TINY, LEVELS], ids=["two grids", "three"])
+def setting(request):
+    recipe = request.param
+    pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    editor = build_editor(recipe, ["red", "ball"], pictures)
+    torch.nn.init.normal_(editor.unet.conv_out.weight, std=0.05)
+    pairs = Pairs(3, 64, layouts=True)
+    rows = [pairs[index] for index in range(6)]
+    batch = {
+        name: torch.stack([row[name] for row in rows])
+        if isinstance(rows[0][name], torch.Tensor)
+        else [row[name] for row in rows]
+        for name in rows[0]
+    }
+    return recipe, editor, batch
+
+
+def test_the_features_that_tell_are_those_of_the_second_coarsest_grid_and_the_middle(setting):
+    recipe, editor, batch = setting
+    trainee = Trainee(editor, recipe)
+    batch_loss(trainee, editor, batch, recipe, torch.Generator().manual_seed(0))
+    *_, middling, coarsest = recipe.channels
+    coarse = 64 // recipe.patch // 2 ** (len(recipe.channels) - 1)
+    shapes = {name: tuple(kept.shape[1:]) for name, kept in trainee._features.items()}
+    assert shapes["coarse"] == (coarsest, coarse, coarse)
+    assert shapes["down"] == shapes["up"] == (middling, 2 * coarse, 2 * coarse)
+
+
+def test_each_output_learns_its_own_scene_and_only_from_samples_that_know(setting):
+    recipe, editor, batch = setting
+    trainee = Trainee(editor, recipe)
+
+    def gradients(recipe, batch):
+        trainee.zero_grad()
+        loss, seen = batch_loss(trainee, editor, batch, recipe, torch.Generator().manual_seed(0))
+        loss.backward()
+        outputs = (trainee.input_layout, trainee.middle_layout, trainee.answer_layout)
+        return [output[-1].weight.grad for output in outputs], seen
+
+    told, seen = gradients(replace(recipe, dropped=(0.0, 0.0, 0.0)), batch)
+    assert all(gradient.any() for gradient in told) and seen["layout"] > 0
+    none, seen = gradients(replace(recipe, dropped=(1.0, 0.0, 0.0)), batch)
+    assert not any(gradient.any() for gradient in none) and seen["layout"] == 0
+    blank = batch | {"before": torch.zeros_like(batch["before"])}
+    first, *others = gradients(replace(recipe, dropped=(0.0, 0.0, 0.0)), blank)[0]
+    assert not first.any() and all(gradient.any() for gradient in others)
+    without = {name: value for name, value in batch.items() if name not in ("before", "after")}
+    assert "layout" not in batch_loss(trainee, editor, without, recipe, torch.Generator().manual_seed(0))[1]
+
+
+def test_outputs_begin_alike_whatever_chance_did_before(setting):
+    recipe, editor, _ = setting
+    torch.manual_seed(1)
+    first = Trainee(editor, recipe).answer_layout[1].weight
+    torch.manual_seed(2)
+    drawn = torch.rand(1)
+    second = Trainee(editor, recipe).answer_layout[1].weight
+    assert torch.equal(first, second)
+    torch.manual_seed(2)
+    assert torch.equal(torch.rand(1), drawn)
+
+
+def test_an_error_counts_as_it_shows_in_the_picture(setting):
+    recipe, editor, _ = setting
+    share = seen_share(editor.vae)
+    side = 64 // recipe.patch
+    generator = torch.Generator().manual_seed(3)
+    x, one, other = torch.randn(3, 1, recipe.latent_channels, side, side, generator=generator)
+    other = other * torch.linspace(3, 0.1, recipe.latent_channels)[:, None, None]
+    ratios = []
+    for error in (one, other):
+        shown = (editor.vae.decode(x + error).sample - editor.vae.decode(x).sample).square().sum()
+        ratios.append(float((shown / (error.square() * share).sum()).detach()))
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-4)
+    # of latents as pictures have them, the error counts as much as it did without
+    spread = editor.vae.synthesis.weight.square().sum((0, 2, 3)).detach()
+    assert float((spread * share.flatten()).mean() / spread.mean()) == pytest.approx(1, rel=1e-5)

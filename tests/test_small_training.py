@@ -299,7 +299,7 @@ def test_the_weights_are_split_between_the_optimisers():
     hidden, rest = split_parameters(trainee)
     assert len(hidden) + len(rest) == sum(weight.requires_grad for weight in trainee.parameters())
     assert all(weight.ndim >= 2 for weight in hidden)
-    outer = (editor.unet.conv_in, editor.unet.conv_out, editor.conditioner.table)
+    outer = (editor.unet.conv_in, editor.unet.conv_out, editor.conditioner.table, trainee.input_layout[1])
     assert all(any(layer.weight is weight for weight in rest) for layer in outer)
 
 
@@ -326,6 +326,9 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     first = told.unet.conv_in.weight
     assert torch.equal(first[:, : 2 * TINY.latent_channels], bare.unet.conv_in.weight)
     assert not first[:, 2 * TINY.latent_channels :].any()
+    fewer = replace(TINY, position_frequencies=2)
+    cut = taken_over(told, build_editor(fewer, words, pictures, seed=8), fewer).unet.conv_in.weight
+    assert torch.equal(cut, first[:, : cut.shape[1]]) and cut.shape[1] == 2 * TINY.latent_channels + 8
 
     finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), words_on=(False, True, True))
     deeper = taken_over(old, build_editor(finer, words, pictures, seed=3), finer)

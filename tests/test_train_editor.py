@@ -8,9 +8,10 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_models import toy_backbone
 from training_data import tiny_config, write_base, write_shards
 
-from emu_edit.core.checkpoints import load_editor
+from emu_edit.core.checkpoints import load_editor, save_editor
 from emu_edit.core.edit import EditSettings, edit
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs import durable
@@ -262,5 +263,13 @@ def test_dry_run_tells_the_memory(place, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "image channels are added" in said and "adamw" in said and "in all" in said
     assert not (tmp_path / "run").exists()
+    told = toy_backbone(in_channels=16, position_frequencies=2, task_width=6)
+    for base, seen in (
+        (told, "sees pictures already"),
+        (toy_backbone(in_channels=12, position_frequencies=2), "image channels are added"),
+    ):
+        arguments[1] = str(save_editor(base, tmp_path / "base"))
+        assert train_editor.main([*arguments, "--run", str(tmp_path / "run")]) == 0
+        assert seen in capsys.readouterr().out
     assert train_editor.main(["--data", "nowhere", *arguments[:2], "--run", str(tmp_path / "run")]) == 1
     assert "does not exist" in capsys.readouterr().err

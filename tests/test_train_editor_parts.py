@@ -158,13 +158,13 @@ def test_the_shipped_configurations_are_read(root):
 
 def test_the_estimate_counts_what_is_there():
     config = TrainConfig(base="x", size=64, batch=2)
-    model = on_meta(dict(toy_unet().config), config)
-    parts, total = memory(model, config, 4)
+    model = on_meta(dict(toy_unet().config), config, latent=4)
+    parts, total = memory(model, config)
     real = sum(p.numel() for p in upgrade_to_emu(toy_backbone()).unet.parameters())
     assert parts["weights"] == 4 * real and parts["adamw"] == 8 * real
     frugal = TrainConfig(
         base="x", size=64, batch=2, optimiser="adafactor", gradient_checkpointing=True, ema=0.0
     )
-    less, smaller = memory(on_meta(dict(toy_unet().config), frugal), frugal, 4)
+    less, smaller = memory(on_meta(dict(toy_unet().config), frugal, latent=4), frugal)
     assert less["activations"] < parts["activations"] and less["adafactor"] < 0.3 * parts["adamw"]
     assert smaller < total

@@ -148,7 +148,7 @@ def new_editor(size: int, seed: int, count: int) -> DiffusersBackbone:
 
 def world_stream(tasks: Sequence[str], batch: int, size: int, seed: int) -> Iterator[dict[str, Any]]:
     """Endless fresh batches of known tasks."""
-    return batches(Pairs(90_000 + seed, size, tuple(tasks)), 0, batch, workers=0)
+    return batches(Pairs(90_000 + seed, size, tuple(tasks), layouts=True), 0, batch, workers=0)
 
 
 def unseen_stream(
@@ -182,7 +182,8 @@ def train(
     tell: Callable[[int], None] | None = None,
 ) -> DiffusersBackbone:
     """Train all of the editor's weights but the autoencoder's in place: AdamW, warm-up, cosine to zero."""
-    recipe = replace(Recipe(), channels=tuple(editor.unet.config.block_out_channels))
+    shape = editor.unet.config
+    recipe = replace(Recipe(), channels=tuple(shape.block_out_channels), groups=int(shape.norm_num_groups))
     recipe = replace(recipe, text_tokens=int(editor.tokenizer.model_max_length))
     if mask_weight is not None:
         recipe = replace(recipe, mask_weight=mask_weight)

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.editor_folder import position_frequencies
 from ...core.errors import EmuEditError
 from ...core.model_parts import read_config
 from ...core.packages import need
+from ...core.positions import CHANNELS
 from ...core.single_file import read_unet_config
-from ...core.weights import check_safetensors
+from ...core.weights import check_safetensors, read_json
 from ..data.sources import open_sources
 from .config import TrainConfig
 
@@ -30,13 +32,17 @@ def plan(config: TrainConfig) -> list[str]:
     if not config.base:
         raise EmuEditError("--base is missing; name a text-to-image model or an editor to start from.")
     unet = unet_config(Path(config.base))
-    latent = unet["out_channels"]
+    latent, positions, downscale = _latents(Path(config.base), unet)
     source = open_sources(config.data)
     units = source.units()
-    model = on_meta(unet, config)
-    parts, total = memory(model, config, latent)
+    model = on_meta(unet, config, latent, positions)
+    parts, total = memory(model, config, downscale)
     per_step = config.batch * config.accumulate
-    new = "it sees pictures already" if unet["in_channels"] > latent else "image channels are added, zero"
+    new = (
+        "it sees pictures already"
+        if unet["in_channels"] - positions > latent
+        else "image channels are added, zero"
+    )
     lines = [
         f"base      {config.base}: {_count(model):.0f} million weights in the U-Net; {new}",
         f"data      {source.name}: {len(units)} units, {config.size}x{config.size} pixels"
@@ -66,12 +72,24 @@ def unet_config(base: Path) -> dict[str, Any]:
     return read_unet_config(base)
 
 
-def on_meta(config: Mapping[str, Any], chosen: TrainConfig) -> Any:
-    """The U-Net as it will be trained, of shapes alone."""
+def _latents(base: Path, unet: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(latent channels, channels of position, pixels to a latent) of a base, by its configurations."""
+    if not base.is_dir():  # a Stable Diffusion 1.x
+        return unet["out_channels"], 0, 8
+    vae, ours = read_config(base / "vae"), base / "emu_edit" / "config.json"
+    positions = CHANNELS * position_frequencies(read_json(ours), base) if ours.is_file() else 0
+    halvings = len(vae.get("block_out_channels", (64,))) - 1
+    return vae["latent_channels"], positions, vae.get("patch_size") or 2**halvings
+
+
+def on_meta(config: Mapping[str, Any], chosen: TrainConfig, latent: int, positions: int = 0) -> Any:
+    """The U-Net as it will be trained, of shapes alone: `latent` channels of latents and as many of picture,
+    and `positions` of position.
+    """
     diffusers: Any = need("diffusers", "to plan a training run")
     width = chosen.task_width or config["cross_attention_dim"]
     changed = {key: value for key, value in config.items() if not key.startswith("_")} | {
-        "in_channels": max(config["in_channels"], 2 * config["out_channels"]),
+        "in_channels": 2 * latent + positions,
         "class_embed_type": "simple_projection",
         "projection_class_embeddings_input_dim": config.get("projection_class_embeddings_input_dim") or width,
     }
@@ -79,7 +97,7 @@ def on_meta(config: Mapping[str, Any], chosen: TrainConfig) -> Any:
         return diffusers.UNet2DConditionModel.from_config(changed).train()
 
 
-def memory(model: nn.Module, config: TrainConfig, latent: int) -> tuple[dict[str, float], float]:
+def memory(model: nn.Module, config: TrainConfig, downscale: int = 8) -> tuple[dict[str, float], float]:
     """Bytes by part, and the peak of one process (with FSDP the first four parts are shared out)."""
     weights = 4.0 * sum(p.numel() for p in model.parameters())
     moments = 2 * weights if config.optimiser == "adamw" else 4.0 * _factored(model)
@@ -89,7 +107,7 @@ def memory(model: nn.Module, config: TrainConfig, latent: int) -> tuple[dict[str
         "gradients": weights,
         config.optimiser: moments,
         "average": average,
-        "activations": activations(model, config, latent),
+        "activations": activations(model, config, downscale),
     }
     total = sum(parts.values())
     return parts | {"on disk": weights + moments + average}, total
@@ -103,21 +121,21 @@ def _factored(model: nn.Module) -> float:
     )
 
 
-def activations(model: Any, config: TrainConfig, latent: int) -> float:
+def activations(model: Any, config: TrainConfig, downscale: int = 8) -> float:
     """Bytes that one pass of `config.batch` pairs keeps for the backward pass.
 
     With gradient checkpointing: the blocks' inputs, and all of the largest block, which is made again.
     """
-    kept = _kept_bytes(model, config, latent)
+    kept = _kept_bytes(model, config, downscale)
     if not config.gradient_checkpointing:
         return kept[0]
     model.enable_gradient_checkpointing()
-    inputs = _kept_bytes(model, config, latent)[0]
+    inputs = _kept_bytes(model, config, downscale)[0]
     model.disable_gradient_checkpointing()
     return inputs + kept[1]
 
 
-def _kept_bytes(model: Any, config: TrainConfig, latent: int) -> tuple[float, float]:
+def _kept_bytes(model: Any, config: TrainConfig, downscale: int) -> tuple[float, float]:
     """(all, most in one recomputed block) of what autograd keeps, shared storages counted once."""
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     met: dict[int, Any] = {}
@@ -140,12 +158,12 @@ def _kept_bytes(model: Any, config: TrainConfig, latent: int) -> tuple[float, fl
         if type(module).__name__ in RECOMPUTED:
             hooks.append(module.register_forward_pre_hook(lambda *_: before.append(total[0])))
             hooks.append(module.register_forward_hook(leave))
-    side = config.size // 8
+    side = config.size // downscale
     context = model.config.cross_attention_dim
     width = model.config.projection_class_embeddings_input_dim
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(
-            torch.empty(config.batch, 2 * latent, side, side),
+            torch.empty(config.batch, model.config.in_channels, side, side),
             torch.zeros(config.batch, dtype=torch.long),
             encoder_hidden_states=torch.empty(config.batch, TOKENS, context),
             class_labels=torch.empty(config.batch, width),

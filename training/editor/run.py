@@ -32,7 +32,7 @@ from .model import Trainee, frozen_fingerprint, load_base
 from .optimise import build_optimiser
 from .shards import is_spread, optimiser_tensors, put, restore_optimiser, whole
 
-#: What runs were that were begun before these could be chosen.
+#: The values of runs that were begun before these were recorded.
 _ONCE = {"latent_input": "noisy", "position_frequencies": 0}
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 

@@ -36,8 +36,8 @@ def base_of(editor: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
         for name, weight in editor.unet.state_dict().items()
         if not name.startswith(("class_embedding.", "add_embedding."))
     }
-    first, where = weights["conv_in.weight"], 2 * channels  # between the two it sees an empty picture
-    weights["conv_in.weight"] = torch.cat([first[:, :channels], first[:, where:]], 1)
+    first = weights["conv_in.weight"]  # latents, the input picture (empty here), positions
+    weights["conv_in.weight"] = torch.cat([first[:, :channels], first[:, 2 * channels :]], 1)
     for name in ("conv_out.weight", "conv_out.bias"):
         weights[name] = weights[name][:channels]
     # What the task's layer says of no task belongs to every timestep.
@@ -93,12 +93,9 @@ def picture_loss(
     error = ((trainee.pictures(z, t, ids) - x0).square() * share).mean((1, 2, 3))
     relative = (error / (x0.square() * share).mean((1, 2, 3))).detach()
     informed = ~silent.to(device)
-    told = (trainee.layout_loss(None, batch["after"].to(device)) * informed).mean()
-    loss = (error * weight).mean() + recipe.layout_weight * told
-    return loss, {
-        "relative": relative,
-        "t": t,
-        "informed": informed,
-        "mask": torch.zeros((), device=device),
-        "layout": told.detach(),
-    }
+    seen = {"relative": relative, "t": t, "informed": informed, "mask": torch.zeros((), device=device)}
+    loss = (error * weight).mean()
+    if "after" in batch:
+        told = (trainee.layout_loss(None, batch["after"].to(device)) * informed).mean()
+        loss, seen["layout"] = loss + recipe.layout_weight * told, told.detach()
+    return loss, seen

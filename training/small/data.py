@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from .edits import TASKS, Example, make_example, make_picture
 from .layout import layout
+from .translations import MAPS
 
 
 class Pairs(Dataset):
-    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str,
-    "before", "after" uint8 (the layouts of their scenes, see layout.py)}.
+    """Item i -> {"source", "target" uint8 [S,S,3], "mask" uint8 [S,S], "instruction" str, "task" str}, and
+    with `layouts` "before", "after" uint8, what is where in source and target (see layout.py).
 
     `weights`: how often each task is drawn (edits.TASK_WEIGHTS); evenly without.
     """
@@ -33,41 +34,48 @@ class Pairs(Dataset):
         tasks: Sequence[str] = TASKS,
         split: str = "train",
         weights: Mapping[str, float] | None = None,
+        layouts: bool = False,
     ) -> None:
         self.seed, self.size, self.tasks, self.split = seed, size, tuple(tasks), split
-        self.weights = weights
+        self.weights, self.layouts = weights, layouts
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         made = make_example(self.seed, index, self.tasks, self.size, split=self.split, weights=self.weights)
-        return as_sample(made)
+        return as_sample(made) | (layouts_of(made) if self.layouts else {})
 
 
 class Pictures(Dataset):
-    """Item i -> {"picture" uint8 [S,S,3], "caption" str, "after" uint8 (its layout)}: what a text-to-image
-    base of this world learns.
+    """Item i -> {"picture" uint8 [S,S,3], "caption" str}, and with `layouts` "after" uint8, what is where in
+    it (see layout.py): what a text-to-image base of this world learns.
     """
 
-    def __init__(self, seed: int, size: int, split: str = "train") -> None:
-        self.seed, self.size, self.split = seed, size, split
+    def __init__(self, seed: int, size: int, split: str = "train", layouts: bool = False) -> None:
+        self.seed, self.size, self.split, self.layouts = seed, size, split, layouts
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         picture, said, scene = make_picture(self.seed, index, self.size, self.split)
-        shown = torch.from_numpy(layout(scene, self.size))
-        return {"picture": torch.from_numpy(picture), "caption": said, "after": shown}
+        sample = {"picture": torch.from_numpy(picture), "caption": said}
+        return sample | ({"after": torch.from_numpy(layout(scene, self.size))} if self.layouts else {})
 
 
 def as_sample(made: Example) -> dict[str, Any]:
     """An example as Pairs gives it out."""
-    assert made.before is not None and made.after is not None
-    size = made.source.shape[0]
     return {
         "source": torch.from_numpy(made.source),
         "target": torch.from_numpy(made.target),
         "mask": torch.from_numpy(np.round(made.mask * 255).astype(np.uint8)),
         "instruction": made.instruction,
         "task": made.task,
-        "before": torch.from_numpy(layout(made.before, size)),
-        "after": torch.from_numpy(layout(made.after, size)),
+    }
+
+
+def layouts_of(made: Example) -> dict[str, Tensor]:
+    """What is where in source and target of an example, "before" and "after", uint8 (see layout.py)."""
+    assert made.before is not None and made.after is not None
+    size, mapped = made.source.shape[0], made.task in MAPS
+    return {
+        "before": torch.from_numpy(layout(made.before, size, bare=mapped and made.kind == "back")),
+        "after": torch.from_numpy(layout(made.after, size, bare=mapped and made.kind != "back")),
     }
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 class Journal:
     """One JSON line every half minute, to a file and to the screen.
 
-    `relative_error` is, per task, the squared error of the first sampling step (from pure noise) over that of
-    leaving the picture as it is.
+    `relative_error` is, per task, the squared error of the first sampling step (from pure noise), as it shows
+    in the picture, over what there was to draw (see objective.py); `layout` is how little the inner features
+    tell of what stands where, in nats a question.
     """
 
     def __init__(self, path: Path, size: int, every: float = 30.0) -> None:
@@ -38,7 +39,8 @@ class Journal:
         """Remember one batch."""
         self.losses.append(loss)
         self.masks.append(float(seen["mask"]))
-        self.layouts.append(float(seen["layout"]))
+        if "layout" in seen:
+            self.layouts.append(float(seen["layout"]))
         self.samples += len(tasks)
         for index in (seen["informed"] & at_pure_noise).nonzero().flatten().tolist():
             self.errors[tasks[index]].append(float(seen["relative"][index]))
@@ -51,7 +53,7 @@ class Journal:
         entry = progress | {
             "loss": _mean(self.losses),
             "mask": _mean(self.masks),
-            "layout": _mean(self.layouts),
+            **({"layout": _mean(self.layouts)} if self.layouts else {}),
             "size": self.size,
             "per_second": round(self.samples / elapsed, 1),
             "relative_error": {task: _mean(values) for task, values in sorted(self.errors.items())},

@@ -36,13 +36,19 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 #: Questions whose answer differs from place to place; that of the others is the whole picture's.
 LOCAL = ("shape", "look", "pattern", "word", "word's colour", "ground")
+#: Questions that a map of the scene says nothing of.
+UNMAPPED = ("look", "pattern", "word", "word's colour", "weather", "style")
 PARTS = [len(answers) for answers in QUESTIONS.values()]
 ANSWERS = sum(PARTS)
 _FIRST = dict(zip(QUESTIONS, np.cumsum([0, *PARTS[:-1]]).tolist(), strict=True))
 
 
-def layout(scene: Scene, size: int) -> np.ndarray:
-    """uint8 [ANSWERS, size/CELL, size/CELL]: of every question, 255 shared out by the area an answer has."""
+def layout(scene: Scene, size: int, bare: bool = False) -> np.ndarray:
+    """uint8 [ANSWERS, size/CELL, size/CELL]: of every question, 255 shared out by the area an answer has.
+
+    `size`: a multiple of CELL. `bare`: of a map of the scene (depth, lines, ...), which shows no colours, no
+    weather and no words: those questions are left out, all their shares 0.
+    """
     out = np.zeros((ANSWERS, size // CELL, size // CELL), np.float32)
     for obj, cover in zip(scene.objects, _cells(maps.masks(scene, size)), strict=True):
         out[_at("shape", obj.shape)] += cover
@@ -59,6 +65,8 @@ def layout(scene: Scene, size: int) -> np.ndarray:
     for question in LOCAL:
         first, count = _FIRST[question], len(QUESTIONS[question])
         out[first] = np.clip(1 - out[first + 1 : first + count].sum(0), 0, 1)
+    for question in UNMAPPED if bare else ():
+        out[_FIRST[question] : _FIRST[question] + len(QUESTIONS[question])] = 0
     return np.round(out * 255).astype(np.uint8)
 
 
@@ -86,7 +94,8 @@ def layout_output(width: int, groups: int, hidden: int = 128) -> nn.Sequential:
 
 def surprise(logits: Tensor, labels: Tensor) -> Tensor:
     """[B]: the mean over the questions of the cross-entropy in nats between logits [B,ANSWERS,h,w] and
-    labels uint8 [B,ANSWERS,H,W], H and W multiples of h and w or the other way round.
+    labels uint8 [B,ANSWERS,H,W], H and W multiples of h and w or the other way round. A question that was
+    left out costs nothing.
 
     Where there may be nothing, all that is nothing counts as much as all that is something: averaged over
     the cells, a thing would be too small to be worth telling from another.

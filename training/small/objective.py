@@ -1,11 +1,12 @@
 """What the bundled editor is trained on, for one batch.
 
-Four things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
-is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; the
-error of each sample is taken relative to what there is to draw (`drawn_energy`), or a small object's edit
-would count for nothing beside a new background, and a skeleton for nothing beside the black around it;
-discarded outputs learn where the edit is, which teaches "the red ball" sooner; and others what stands where
-before and after (`layout`), which teaches what a ball looks like.
+Five things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
+is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; errors
+count as they show in the picture (`seen_share`); the error of each sample is taken relative to what there is
+to draw (`drawn_energy`), or a small object's edit would count for nothing beside a new background, and a
+skeleton for nothing beside the black around it; discarded outputs learn where the edit is, which teaches "the
+red ball" sooner; and others what stands where before and after (`layout`), which teaches what a ball looks
+like.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .recipe import Recipe
 
 
 class Trainee(nn.Module):
-    """All that is trained, under one roof: U-Net, task table and mask outputs.
+    """All that is trained, under one roof: U-Net, task table, and the outputs for masks and layouts.
 
     What reads the words (text encoder, the U-Net's pooling of them) was taught before and stays as it is: the
     noise of a few thousand pictures undoes it, and Muon's steps are as long however little a gradient says.
@@ -42,9 +43,11 @@ class Trainee(nn.Module):
                 nn.init.zeros_(weight)
         # What stands where: in the input on the way down, in the answer in the middle and on the way up.
         *_, middling, coarsest = recipe.channels
-        self.input_layout = layout_output(middling, recipe.groups)
-        self.middle_layout = layout_output(coarsest, recipe.groups)
-        self.answer_layout = layout_output(middling, recipe.groups)
+        with torch.random.fork_rng(devices=[]):  # a run that begins anew begins alike
+            torch.manual_seed(recipe.world_seed)
+            self.input_layout = layout_output(middling, recipe.groups)
+            self.middle_layout = layout_output(coarsest, recipe.groups)
+            self.answer_layout = layout_output(middling, recipe.groups)
         self._unet_input = editor.unet_input
         self._features: dict[str, Tensor] = {}
         self._pooled = True
@@ -88,14 +91,15 @@ class Trainee(nn.Module):
         return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
 
     def layout_loss(self, before: Tensor | None, after: Tensor) -> Tensor:
-        """[B]: how little the features of the last pass tell of the scenes (uint8, see layout.layout).
-
-        `before` is None where no picture went in.
+        """[B]: how little the features of the last pass tell of the scenes (uint8, see layout.layout), the
+        mean over two outputs, or three with `before`, which is None where no picture went in.
         """
         kept = self._features
         lost = surprise(self.middle_layout(kept["coarse"]), after)
         lost = lost + surprise(self.answer_layout(kept["up"]), after)
-        return lost if before is None else lost + surprise(self.input_layout(kept["down"]), before)
+        if before is None:
+            return lost / 2
+        return (lost + surprise(self.input_layout(kept["down"]), before)) / 3
 
     def pictures(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task.
@@ -152,7 +156,9 @@ def batch_loss(
     recipe: Recipe,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch, and what to log: relative errors [B], timesteps [B], mask loss."""
+    """The loss of one batch, and what to log: relative errors [B], timesteps [B], which samples had words and
+    picture [B], mask loss, and the layout loss where scenes are known.
+    """
     with torch.no_grad():
         scale, device = editor.vae.config.scaling_factor, editor.device
         both = to_planes(torch.cat([batch["source"], batch["target"]]).to(device))
@@ -184,18 +190,12 @@ def batch_loss(
     mask_loss = _mask_loss(fine_logits, fine, seen) + _mask_loss(coarse_logits, coarse, seen)
     loss = (relative * weight).mean() + recipe.mask_weight * mask_loss
     informed = ~(no_text | no_image)
-    told = torch.zeros((), device=device)
+    logged = {"relative": relative.detach(), "t": t, "informed": informed, "mask": mask_loss.detach()}
     if "after" in batch:  # pairs of other pictures than the world's come without a scene
         lost = trainee.layout_loss(batch["before"].to(device), batch["after"].to(device))
         told = (lost * informed).mean()
-        loss = loss + recipe.layout_weight * told
-    return loss, {
-        "relative": relative.detach(),
-        "t": t,
-        "informed": informed,
-        "mask": mask_loss.detach(),
-        "layout": told.detach(),
-    }
+        loss, logged["layout"] = loss + recipe.layout_weight * told, told.detach()
+    return loss, logged
 
 
 def _mask_loss(logits: Tensor, mask: Tensor, seen: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Recipe:
     channels: tuple[int, ...] = (64, 96, 160)
     words_on: tuple[bool, ...] = (False, True, True)  # where attention stands
     head_width: int = 32
-    position_frequencies: int = 5  # up to 8 waves over the picture: see core/positions.py
+    position_frequencies: int = 5  # up to 8 waves, which 64 pixels cannot tell: see core/positions.py
     groups: int = 16
     time_width: int = 256
     # The diffusion
@@ -39,7 +39,7 @@ class Recipe:
     # The loss: see objective.py
     change_floor: float = 0.02
     mask_weight: float = 0.2
-    layout_weight: float = 0.25
+    layout_weight: float = 0.75
     # The optimiser
     batch: int = 32
     rate: float = 6e-4  # AdamW: gains, biases, embeddings, first and last layer

@@ -114,8 +114,8 @@ def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
         ):
             weights[name] = found
         elif outer and name == "conv_in.weight" and found is not None and len(found) == len(weight):
-            more = weight.shape[1] - found.shape[1]  # waves of position, which come last
-            weights[name] = functional.pad(found, (0, 0, 0, 0, 0, more)) if more > 0 else weight
+            more = weight.shape[1] - found.shape[1]  # waves of position, the finest last
+            weights[name] = functional.pad(found, (0, 0, 0, 0, 0, more))  # or without some, if less than 0
         elif found is None and ".attentions." in name and ".proj_out." in name:
             weights[name] = torch.zeros_like(weight)
     return weights

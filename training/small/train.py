@@ -150,7 +150,7 @@ def train(recipe: Recipe, chosen: argparse.Namespace) -> None:
     _keep_to(pairs, progress, chosen.run)
     shown: dict[str, Pairs | Pictures | StoredPairs] = {"pair": pairs}
     if recipe.pictures_every:
-        shown["picture"] = Pictures(recipe.world_seed, chosen.size)
+        shown["picture"] = Pictures(recipe.world_seed, chosen.size, layouts=True)
     streams = {
         kind: batches(samples, progress[kind], recipe.batch, chosen.workers)
         for kind, samples in shown.items()
@@ -210,7 +210,7 @@ def _pairs(recipe: Recipe, chosen: argparse.Namespace) -> Pairs | StoredPairs:
         return StoredPairs(folder, chosen.size, recipe.world_seed, redrawn)
     if redrawn:
         raise EmuEditError("training: --redrawn needs --pairs, the folder whose jobs are redrawn.")
-    return Pairs(recipe.world_seed, chosen.size, weights=TASK_WEIGHTS)
+    return Pairs(recipe.world_seed, chosen.size, weights=TASK_WEIGHTS, layouts=True)
 
 
 def _keep_to(pairs: Pairs | StoredPairs, progress: dict[str, Any], run: Path) -> None:
