@@ -100,7 +100,7 @@ def surprise(logits: Tensor, labels: Tensor) -> Tensor:
     Where there may be nothing, all that is nothing counts as much as all that is something: averaged over
     the cells, a thing would be too small to be worth telling from another.
     """
-    shares = F.adaptive_avg_pool2d(labels.float() / 255, logits.shape[-2:])
+    shares = F.adaptive_avg_pool2d(labels.float() / 255, (logits.shape[2], logits.shape[3]))
     total = torch.zeros((), device=logits.device)
     for name, said, true in zip(QUESTIONS, logits.split(PARTS, 1), shares.split(PARTS, 1), strict=True):
         lost = -said.log_softmax(1) * true
