@@ -44,8 +44,10 @@ def chart(
         pen.line([(LEFT, y), (WIDTH - RIGHT, y)], PALE)
         pen.text((LEFT - 8, y), f"{value:.3g}", GREY, small, anchor="rm")
     step = (WIDTH - LEFT - RIGHT) / max(1, len(labels))
+    wide = max((pen.textlength(label, small) for label in labels), default=0) > 0.9 * step
     for place, label in enumerate(labels):
-        pen.text((LEFT + step * (place + 0.5), HEIGHT - BOTTOM + 16), label, INK, small, anchor="mm")
+        y = HEIGHT - BOTTOM + 12 + (16 if wide and place % 2 else 0)  # in two rows where one is too full
+        pen.text((LEFT + step * (place + 0.5), y), label, INK, small, anchor="mm")
     pen.text((LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 16), unit, GREY, small, anchor="mm")
     x = LEFT
     for number, (name, row) in enumerate(series.items()):
