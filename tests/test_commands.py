@@ -306,21 +306,14 @@ def test_models_are_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(listing, "bundled_editor_path", lambda: tmp_path / "models" / "small")
     assert main(["models"]) == 0
     assert "no editors found" in capsys.readouterr().out
+    ours = {"task_names": ["add"], "defaults": {"steps": 9}}
     for name, channels, waves in (("small", 8, 0), ("textonly", 4, 0), ("told", 20, 3), ("drawer", 16, 3)):
         folder = tmp_path / "models" / name
         for part, content in (
             ("model_index.json", {}),
             ("unet/config.json", {"in_channels": channels}),
             ("vae/config.json", {"latent_channels": 4}),
-            (
-                "emu_edit/config.json",
-                {
-                    "name": "Tiny" if name == "small" else name,
-                    "task_names": ["add"],
-                    "defaults": {"steps": 9},
-                    "position_frequencies": waves,
-                },
-            ),
+            ("emu_edit/config.json", ours | {"name": name, "position_frequencies": waves}),
         ):
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             (folder / part).write_text(json.dumps(content))
@@ -329,7 +322,7 @@ def test_models_are_listed(tmp_path, capsys, monkeypatch):
     (tmp_path / "models" / "broken" / "model_index.json").write_text("{}")
     (tmp_path / "models" / "broken.safetensors").write_bytes(b"nonsense")
     assert main(["models"]) == 0
-    assert "Tiny (bundled): 2.0 MB, 1 tasks" in capsys.readouterr().out
+    assert "small (bundled): 2.0 MB, 1 tasks" in capsys.readouterr().out
     assert main(["models", "--folder", str(tmp_path / "models"), "--json"]) == 0
     model, told = json.loads(capsys.readouterr().out)["models"]
     assert model["tasks"] == ["add"] and model["defaults"] == {"steps": 9} and model["bundled"]
