@@ -1,0 +1,230 @@
+"""The learning curve of a run, and what it predicts.
+
+    python -m emu_edit.training.small.curve --log runs/small/log.jsonl --scored 90000=a.json --scored 99000=b.json
+
+`--log`: what `small.train` writes; `--scored SAMPLES=FILE`: what `training.evaluate --json` wrote of the
+weights after so many samples. Writes learning_curve.md and learning_curve.png.
+
+The prediction takes the odds of success to grow as a power of the samples seen, which is what small models
+do in the middle of their curve, and draws the line through the scored weights alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.errors import EmuEditError
+from ..ablations.chart import chart
+from ..ablations.statistics import DRAWS, Interval, mean_of
+from ..arguments import at_least
+
+BINS = 14
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Weights after `samples`, and per task how many of how many edits were right."""
+
+    samples: int
+    right: Mapping[str, tuple[int, int]]
+
+    def drawn(self, rng: np.random.Generator) -> float:
+        """A mean success that these counts might have given as well."""
+        return float(np.mean([rng.binomial(n, right / n) / n for right, n in self.right.values()]))
+
+    @property
+    def success(self) -> float:
+        """The mean over the tasks."""
+        return float(np.mean([right / n for right, n in self.right.values()]))
+
+    def interval(self) -> Interval:
+        """The mean over the tasks with its 95 % interval."""
+        rng = np.random.default_rng(0)
+        low, high = np.percentile([self.drawn(rng) for _ in range(DRAWS)], (2.5, 97.5))
+        return Interval(self.success, float(low), float(high))
+
+
+def needed(points: Sequence[tuple[float, float]], target: float) -> float:
+    """Samples for `target` success, by a line through log odds over log samples of (samples, success).
+
+    Infinite where success does not grow. Raises ValueError for fewer than two different numbers of samples.
+    """
+    if len({samples for samples, _ in points}) < 2:
+        raise ValueError("a line wants two points")
+    x = np.log([samples for samples, _ in points])
+    y = _log_odds(np.asarray([success for _, success in points]))
+    slope, start = np.polyfit(x, y, 1)
+    reach = (float(_log_odds(np.asarray(target))) - start) / slope if slope > 0 else np.inf
+    return float(np.exp(min(reach, 700.0)))
+
+
+def _log_odds(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 1e-3, 1 - 1e-3)
+    return np.log(share / (1 - share))
+
+
+def prediction(scored: Sequence[Scored], target: float) -> Interval:
+    """Samples in all for `target` success, with the 95 % interval that the counted edits leave."""
+    rng = np.random.default_rng(0)
+    guesses = [needed([(one.samples, one.drawn(rng)) for one in scored], target) for _ in range(DRAWS)]
+    low, high = np.percentile(guesses, (2.5, 97.5))
+    return Interval(needed([(one.samples, one.success) for one in scored], target), float(low), float(high))
+
+
+def bins_of(rows: Sequence[Mapping[str, Any]], count: int = BINS) -> list[tuple[int, int, Interval]]:
+    """Even parts of a log: (samples at the end, size most used, mean relative error over the tasks)."""
+    out = []
+    for part in np.array_split(np.arange(len(rows)), max(1, min(count, len(rows)))):
+        chosen = [rows[k] for k in part]
+        errors = [
+            float(np.mean([v for task, v in row["relative_error"].items() if task != "picture"]))
+            for row in chosen
+            if set(row["relative_error"]) - {"picture"}
+        ]
+        sizes = [int(row["size"]) for row in chosen]
+        if errors:
+            out.append(
+                (
+                    int(chosen[-1]["samples"]),
+                    max(set(sizes), key=lambda s: (sizes.count(s), s)),
+                    mean_of(errors),
+                )
+            )
+    return out
+
+
+def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: float, command: str) -> str:
+    """The Markdown page."""
+    lines = [
+        "# Learning curve of the bundled editor",
+        f"Made by `{command}`.",
+        "Error of the first sampling step on pictures never seen before, as they are trained on: the squared "
+        "error of the edit as it shows in the picture over what there was to draw, the mean over the tasks "
+        "(doing nothing: about 1). With 95 % intervals of that mean.",
+        "![error by samples](learning_curve.png)",
+        "| samples | pictures of | error |\n| --- | --- | --- |\n"
+        + "\n".join(f"| {end:,} | {size} px | {error} |" for end, size, error in bins_of(rows)),
+    ]
+    if scored:
+        lines.append(
+            "Success of the averaged weights (`training.evaluate`), the mean over the tasks:\n\n"
+            "| samples | success |\n| --- | --- |\n"
+            + "\n".join(f"| {one.samples:,} | {one.interval()} |" for one in scored)
+        )
+    if len({one.samples for one in scored}) > 1:
+        guess = prediction(scored, target)
+        lines.append(
+            f"**{_said(guess, target)}** This takes the odds of success to go on growing as a power of the "
+            "samples, and the interval counts only the chance in which edits were scored: nobody knows that "
+            "a line is right so far out."
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _said(guess: Interval, target: float) -> str:
+    if not guess.mean < 1e12:
+        return f"These weights do not get better: no number of samples is predicted for {target:.0%}."
+    far = f"{guess.high:,.0f}" if guess.high < 1e12 else "no number at all"
+    return f"For {target:.0%} it predicts {guess.mean:,.0f} samples in all ({guess.low:,.0f} to {far})."
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log.jsonl, in the order of their samples.
+
+    Raises EmuEditError for a file that is no such log.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [{key: row[key] for key in ("samples", "size", "relative_error")} for row in rows]
+        return sorted(rows, key=lambda row: int(row["samples"]))
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise EmuEditError(
+            f"curve: --log {path} is no log of small.train ({type(problem).__name__}: {problem}); give the "
+            "log.jsonl of a run."
+        ) from None
+
+
+def read_scored(text: str) -> Scored:
+    """SAMPLES=FILE, the file one of `training.evaluate --json`.
+
+    Raises EmuEditError for anything else.
+    """
+    count, _, name = text.partition("=")
+    if not (count.isdigit() and int(count) and name):
+        raise EmuEditError(
+            f"curve: --scored {text}: give SAMPLES=FILE, for instance 126000=docs/small_editor.json."
+        )
+    try:
+        tasks = json.loads(Path(name).read_text(encoding="utf-8"))["tasks"]
+        right = {task: (round(row["success"] * row["n"]), int(row["n"])) for task, row in tasks.items()}
+        if not right or any(not 0 <= done <= n or n < 1 for done, n in right.values()):
+            raise ValueError("success is not a share of n")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise EmuEditError(
+            f"curve: --scored {name} is no result of training.evaluate ({type(problem).__name__}: "
+            f"{problem}); give what its --json wrote."
+        ) from None
+    return Scored(int(count), right)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; see the module's docstring. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--log", type=Path, required=True, help="log.jsonl of a run")
+    parser.add_argument(
+        "--from", dest="start", type=at_least(0), default=0, help="leave out what was before so many samples"
+    )
+    parser.add_argument(
+        "--scored", action="append", default=[], metavar="SAMPLES=FILE", help="a result of evaluate"
+    )
+    parser.add_argument("--target", type=float, default=0.85, help="the success to predict, between 0 and 1")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the page and the chart")
+    chosen = parser.parse_args(arguments)
+    try:
+        if not 0 < chosen.target < 1:
+            raise EmuEditError(f"curve: --target {chosen.target} is no share; give one between 0 and 1.")
+        rows = [row for row in read_log(chosen.log) if row["samples"] >= chosen.start]
+        scored = sorted((read_scored(text) for text in chosen.scored), key=lambda one: one.samples)
+        bins = bins_of(rows)
+        if not bins:
+            raise EmuEditError(f"curve: {chosen.log} has no errors from sample {chosen.start} on.")
+    except EmuEditError as slip:
+        print(slip, file=sys.stderr)
+        return 1
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    chart(
+        chosen.out / "learning_curve.png",
+        "Relative error of the first step, mean over the tasks",
+        [f"{end / 1000:.0f}k" for end, _, _ in bins],
+        {
+            f"{size} px": [e if s == size else _nothing() for _, s, e in bins]
+            for size in sorted({b[1] for b in bins})
+        },
+        lines=True,
+        unit="samples seen",
+    )
+    command = "python -m emu_edit.training.small.curve --log RUN/log.jsonl" + "".join(
+        f" --scored {one.samples}=EVALUATION.json" for one in scored
+    )
+    page = chosen.out / "learning_curve.md"
+    page.write_text(report(rows, scored, chosen.target, command), encoding="utf-8")
+    print(page.read_text(encoding="utf-8"))
+    return 0
+
+
+def _nothing() -> Interval:
+    return Interval(float("nan"), float("nan"), float("nan"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
