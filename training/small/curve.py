@@ -1,6 +1,6 @@
 """The learning curve of a run, and what it predicts.
 
-    python -m emu_edit.training.small.curve --log runs/small/log.jsonl --scored 90000=a.json --scored 99000=b.json
+    python -m emu_edit.training.small.curve --log RUN/log.jsonl --scored 90000=a.json --scored 180000=b.json
 
 `--log`: what `small.train` writes; `--scored SAMPLES=FILE`: what `training.evaluate --json` wrote of the
 weights after so many samples. Writes learning_curve.md and learning_curve.png.
