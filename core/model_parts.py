@@ -45,9 +45,15 @@ def check_channels(source: Path, channels: int, latent: int, kind: str, place: s
     `source` is a `place` ("folder" or "checkpoint") and stands in the sentence; `beside`: how many of the
     channels are positions.
     """
+    wanted_of = {EDITOR: (2 * latent,), TEXT_TO_IMAGE: (latent,), EITHER: (latent, 2 * latent)}
+    if beside and channels - beside not in wanted_of[EITHER]:
+        raise EmuEditError(
+            f"{source} has {channels} input channels; less {beside} of position that is neither {latent} nor "
+            f"{2 * latent}: mend position_frequencies in emu_edit/config.json."
+        )
     told = f" beside {beside} of position" if beside else ""
     channels -= beside
-    if channels not in {EDITOR: (2 * latent,), TEXT_TO_IMAGE: (latent,), EITHER: (latent, 2 * latent)}[kind]:
+    if channels not in wanted_of[kind]:
         hints = {latent: " (it makes pictures from text alone)", 2 * latent: " (it edits pictures)"}
         wanted = {
             EDITOR: f"an InstructPix2Pix editor has {2 * latent}, so use the {place} of such an editor",

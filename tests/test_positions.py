@@ -97,7 +97,7 @@ def test_a_unet_of_other_channels_is_told(tmp_path):
     folder = save_editor(told(task_width=6), tmp_path / "told")
     file = folder / "emu_edit" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"position_frequencies": 2}))
-    with pytest.raises(EmuEditError, match="has 12 input channels beside 8 of position"):
+    with pytest.raises(EmuEditError, match="less 8 of position .* neither 4 nor 8: mend position_"):
         load_editor(folder)
 
 

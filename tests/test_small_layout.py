@@ -97,19 +97,21 @@ def test_a_picture_without_the_thing_asked_about_costs_a_finite_little():
 
 
 def test_a_map_is_asked_only_for_what_it_shows():
-    for task, kind in (("depth", "map"), ("sketch", "back")):
-        made = next(
-            made
+    for task, kind, mapped in (("depth", "map", "after"), ("sketch", "back", "before")):
+        index, made = next(
+            (index, made)
             for index in range(50)
             if (made := make_example(5, index, (task,), 64, split="train")).kind == kind
         )
-        sample = Pairs(5, 64, (task,), layouts=True)
-        rows = [sample[index] for index in range(8)]
-        assert all({"before", "after"} <= row.keys() for row in rows)
-        scene = made.before if kind == "back" else made.after
-        bare = by_question(layout(scene, 64, bare=True))
-        for question, shares in bare.items():
-            assert shares.any() == (question not in UNMAPPED)
+        row = Pairs(5, 64, (task,), layouts=True)[index]
+        assert row["instruction"] == made.instruction
+        for place in ("before", "after"):
+            for question, shares in by_question(row[place].numpy()).items():
+                assert shares.any() == (place != mapped or question not in UNMAPPED)
+    row = Pairs(5, 64, ("add",), layouts=True)[0]
+    assert all(
+        shares.any() for place in ("before", "after") for shares in by_question(row[place].numpy()).values()
+    )
     labels = torch.from_numpy(layout(SCENE, 64, bare=True))[None]
     logits = torch.randn(1, ANSWERS, 8, 8).requires_grad_()
     surprise(logits, labels).sum().backward()

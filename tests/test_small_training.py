@@ -127,6 +127,7 @@ def test_slips_are_sentences_before_any_work(tmp_path, capsys):
     for arguments, words in (
         (["--from", str(tmp_path / "no")], str(tmp_path / "no")),
         (["--size", "100"], "--size 100 is no multiple of 16"),
+        (["--anneal", "100"], "say with --samples which it is"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
     ):
         assert train_module.main(run + arguments) == 1

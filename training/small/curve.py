@@ -5,8 +5,10 @@
 `--log`: what `small.train` writes; `--scored SAMPLES=FILE`: what `training.evaluate --json` wrote of the
 weights after so many samples. Writes learning_curve.md and learning_curve.png.
 
-The prediction takes the odds of success to grow as a power of the samples seen, which is what small models
-do in the middle of their curve, and draws the line through the scored weights alone.
+The prediction assumes that the odds of success grow as a power of the samples seen, and draws the line
+through the scored weights alone. They must be alike but for the samples: of one recipe, trained at the same
+sizes, and all at the end of an anneal, which is worth more than many samples. `--from` leaves out what an
+earlier recipe logged, whose errors may be measured otherwise.
 """
 
 from __future__ import annotations
@@ -16,17 +18,20 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...core.errors import EmuEditError
+from ...core.weights import replacing
 from ..ablations.chart import chart
 from ..ablations.statistics import DRAWS, Interval, mean_of
 from ..arguments import at_least
 
 BINS = 14
+TARGET = 0.85
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Scored:
     right: Mapping[str, tuple[int, int]]
 
     def drawn(self, rng: np.random.Generator) -> float:
-        """A mean success that these counts might have given as well."""
-        return float(np.mean([rng.binomial(n, right / n) / n for right, n in self.right.values()]))
+        """A mean success that these counts may come from (Jeffreys' prior, so that 0 of n is not certain)."""
+        chances = [rng.beta(right + 0.5, n - right + 0.5) for right, n in self.right.values()]
+        return float(np.mean(chances))
 
     @property
     def success(self) -> float:
@@ -80,24 +86,18 @@ def prediction(scored: Sequence[Scored], target: float) -> Interval:
 
 
 def bins_of(rows: Sequence[Mapping[str, Any]], count: int = BINS) -> list[tuple[int, int, Interval]]:
-    """Even parts of a log: (samples at the end, size most used, mean relative error over the tasks)."""
+    """Even parts of a log, none with pictures of two sizes: (samples at the end, size, mean relative error
+    over the tasks).
+    """
+    rows = [row for row in rows if set(row["relative_error"]) - {"picture"}]
     out = []
     for part in np.array_split(np.arange(len(rows)), max(1, min(count, len(rows)))):
-        chosen = [rows[k] for k in part]
-        errors = [
-            float(np.mean([v for task, v in row["relative_error"].items() if task != "picture"]))
-            for row in chosen
-            if set(row["relative_error"]) - {"picture"}
-        ]
-        sizes = [int(row["size"]) for row in chosen]
-        if errors:
-            out.append(
-                (
-                    int(chosen[-1]["samples"]),
-                    max(set(sizes), key=lambda s: (sizes.count(s), s)),
-                    mean_of(errors),
-                )
-            )
+        for size, chosen in groupby((rows[k] for k in part), key=lambda row: int(row["size"])):
+            some = list(chosen)
+            errors = [
+                np.mean([v for task, v in row["relative_error"].items() if task != "picture"]) for row in some
+            ]
+            out.append((int(some[-1]["samples"]), size, mean_of([float(error) for error in errors])))
     return out
 
 
@@ -107,8 +107,8 @@ def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: 
         "# Learning curve of the bundled editor",
         f"Made by `{command}`.",
         "Error of the first sampling step on pictures never seen before, as they are trained on: the squared "
-        "error of the edit as it shows in the picture over what there was to draw, the mean over the tasks "
-        "(doing nothing: about 1). With 95 % intervals of that mean.",
+        "error of the edit as it shows in the picture over what there was to draw, the mean over the tasks, "
+        "with its 95 % interval. Pictures of 64 pixels hold less to draw, so sizes are not to be compared.",
         "![error by samples](learning_curve.png)",
         "| samples | pictures of | error |\n| --- | --- | --- |\n"
         + "\n".join(f"| {end:,} | {size} px | {error} |" for end, size, error in bins_of(rows)),
@@ -122,9 +122,9 @@ def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: 
     if len({one.samples for one in scored}) > 1:
         guess = prediction(scored, target)
         lines.append(
-            f"**{_said(guess, target)}** This takes the odds of success to go on growing as a power of the "
-            "samples, and the interval counts only the chance in which edits were scored: nobody knows that "
-            "a line is right so far out."
+            f"**{_said(guess, target)}** Assumed: the odds of success go on growing as a power of the "
+            "samples, at this mixture of picture sizes, each time with an anneal at the end. The interval "
+            "counts only the chance in which edits were scored; nobody knows that a line is right so far out."
         )
     return "\n\n".join(lines) + "\n"
 
@@ -137,19 +137,33 @@ def _said(guess: Interval, target: float) -> str:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log.jsonl, in the order of their samples.
+    """The entries of a log.jsonl. What a kill left half written is passed over, and what was done again after
+    one counts once.
 
     Raises EmuEditError for a file that is no such log.
     """
+    rows: list[dict[str, Any]] = []
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        rows = [{key: row[key] for key in ("samples", "size", "relative_error")} for row in rows]
-        return sorted(rows, key=lambda row: int(row["samples"]))
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise EmuEditError(
-            f"curve: --log {path} is no log of small.train ({type(problem).__name__}: {problem}); give the "
-            "log.jsonl of a run."
-        ) from None
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            row = _entry(line)
+            if row is not None:
+                while rows and rows[-1]["samples"] >= row["samples"]:
+                    rows.pop()
+                rows.append(row)
+    except OSError as problem:
+        raise EmuEditError(f"curve: --log {path} cannot be read ({problem.strerror}).") from None
+    if not rows:
+        raise EmuEditError(f"curve: --log {path} is no log of small.train; give the log.jsonl of a run.")
+    return rows
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+        errors = {str(task): float(error) for task, error in row["relative_error"].items()}
+        return {"samples": int(row["samples"]), "size": int(row["size"]), "relative_error": errors}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def read_scored(text: str) -> Scored:
@@ -158,7 +172,7 @@ def read_scored(text: str) -> Scored:
     Raises EmuEditError for anything else.
     """
     count, _, name = text.partition("=")
-    if not (count.isdigit() and int(count) and name):
+    if not (count.isascii() and count.isdigit() and int(count) and name):
         raise EmuEditError(
             f"curve: --scored {text}: give SAMPLES=FILE, for instance 126000=docs/small_editor.json."
         )
@@ -187,7 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--scored", action="append", default=[], metavar="SAMPLES=FILE", help="a result of evaluate"
     )
-    parser.add_argument("--target", type=float, default=0.85, help="the success to predict, between 0 and 1")
+    parser.add_argument(
+        "--target", type=float, default=TARGET, help="the success to predict, between 0 and 1"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the page and the chart")
     chosen = parser.parse_args(arguments)
     try:
@@ -195,13 +211,22 @@ def main(arguments: list[str] | None = None) -> int:
             raise EmuEditError(f"curve: --target {chosen.target} is no share; give one between 0 and 1.")
         rows = [row for row in read_log(chosen.log) if row["samples"] >= chosen.start]
         scored = sorted((read_scored(text) for text in chosen.scored), key=lambda one: one.samples)
-        bins = bins_of(rows)
-        if not bins:
+        if not bins_of(rows):
             raise EmuEditError(f"curve: {chosen.log} has no errors from sample {chosen.start} on.")
+        print(_write(rows, scored, chosen))
     except EmuEditError as slip:
         print(slip, file=sys.stderr)
         return 1
+    except OSError as problem:
+        print(f"curve: --out {chosen.out} cannot be written ({problem.strerror}).", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], chosen: argparse.Namespace) -> str:
+    """The page and its chart; returns the page."""
     chosen.out.mkdir(parents=True, exist_ok=True)
+    bins = bins_of(rows)
     chart(
         chosen.out / "learning_curve.png",
         "Relative error of the first step, mean over the tasks",
@@ -213,13 +238,13 @@ def main(arguments: list[str] | None = None) -> int:
         lines=True,
         unit="samples seen",
     )
-    command = "python -m emu_edit.training.small.curve --log RUN/log.jsonl" + "".join(
-        f" --scored {one.samples}=EVALUATION.json" for one in scored
-    )
-    page = chosen.out / "learning_curve.md"
-    page.write_text(report(rows, scored, chosen.target, command), encoding="utf-8")
-    print(page.read_text(encoding="utf-8"))
-    return 0
+    given = ["--log RUN/log.jsonl", *(f"--scored {one.samples}=EVALUATION.json" for one in scored)]
+    given += [f"--from {chosen.start}"] if chosen.start else []
+    given += [f"--target {chosen.target}"] if chosen.target != TARGET else []
+    page = report(rows, scored, chosen.target, " ".join(("python -m emu_edit.training.small.curve", *given)))
+    with replacing(chosen.out / "learning_curve.md") as part:
+        part.write_text(page, encoding="utf-8")
+    return page
 
 
 def _nothing() -> Interval:

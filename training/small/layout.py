@@ -1,9 +1,9 @@
 """What stands where in a scene, cell by cell: what the U-Net's inner features are taught to tell.
 
-Pixels alone teach slowly that a smudge is a car and a star: after 45,000 pairs the features told shapes no
-better than chance, and an editor that cannot see the red car cannot find it either. The world that drew the
-picture knows. This is REPA (Yu et al. 2410.06940), which lets inner features agree with a trained encoder's,
-with the truth in the encoder's place.
+Pixels alone teach slowly that one smudge is a car and another a star, and an editor that cannot see the red
+car cannot find it either. The world that drew the picture knows.
+This is REPA (Yu et al. 2410.06940), which lets inner features agree with a trained encoder's, with the truth
+in the encoder's place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 }
 #: Questions whose answer differs from place to place; that of the others is the whole picture's.
 LOCAL = ("shape", "look", "pattern", "word", "word's colour", "ground")
-#: Questions that a map of the scene says nothing of.
+#: Questions that no map of the scene answers. (A skeleton tells even less, but for its figure's pose.)
 UNMAPPED = ("look", "pattern", "word", "word's colour", "weather", "style")
 PARTS = [len(answers) for answers in QUESTIONS.values()]
 ANSWERS = sum(PARTS)

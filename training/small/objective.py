@@ -133,8 +133,8 @@ def draw_timesteps(count: int, recipe: Recipe, generator: torch.Generator) -> Te
 def seen_share(vae: PatchAutoencoder) -> Tensor:
     """[1,C,1,1]: how much a squared error in a latent channel shows in the picture; 1 for latents on average.
 
-    Latents are half way to white: left alone, the last four fifths of the channels, which hold a twentieth of
-    what a recolouring changes in the picture, would be nearly half of its loss.
+    Latents are half way to white: left alone, the many channels of fine detail would be most of the loss, and
+    what they hold is little of what a person sees.
     """
     power = vae.synthesis.weight.square().sum((0, 2, 3))  # the latents' variances, but for a factor
     return (power * power.mean() / power.square().mean()).reshape(1, -1, 1, 1)

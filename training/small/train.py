@@ -35,6 +35,8 @@ from .start import check_recipe, first_editor
 from .state import load_state, save_state
 from .stored import StoredPairs
 
+ENDLESS = 10**9
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; see the module's docstring. Returns the exit code."""
@@ -47,9 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=at_least(1), default=128, help="side of the training pictures in pixels"
     )
-    parser.add_argument(
-        "--samples", type=at_least(1), default=10**9, help="stop when this many samples were seen in all"
-    )
+    parser.add_argument("--samples", type=at_least(1), help="stop when this many samples were seen in all")
     parser.add_argument(
         "--minutes",
         type=above_zero,
@@ -58,7 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rate", type=above_zero, help="learning rate instead of the recipe's")
     parser.add_argument(
-        "--anneal", type=at_least(0), default=0, help="lower the rate to zero over the last N samples"
+        "--anneal",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="lower the rate to zero over the last N of --samples",
     )
     parser.add_argument("--from", dest="start", type=Path, help="begin a new run with this editor's weights")
     parser.add_argument(
@@ -99,6 +103,11 @@ def main(arguments: list[str] | None = None) -> int:
     multiple = recipe.patch * 2 ** (len(recipe.channels) - 1)
     try:
         chosen.device = usable_device(chosen.device)
+        if chosen.anneal and chosen.samples is None:
+            raise EmuEditError(
+                "training: --anneal lowers the rate towards the last sample; say with --samples which it is."
+            )
+        chosen.samples = chosen.samples or ENDLESS
         if chosen.size % multiple:
             raise EmuEditError(f"training: --size {chosen.size} is no multiple of {multiple}; give one.")
         if chosen.export is not None:  # now, not after hours
