@@ -71,6 +71,14 @@ def resize_images(images: Tensor, height: int, width: int) -> Tensor:
     return resized.clamp(0.0, 1.0).movedim(1, -1).contiguous()
 
 
+def fill_size(images: Tensor, height: int, width: int) -> Tensor:
+    """[B,H,W,3] -> [B,height,width,3]: the largest part in the middle of these proportions, resized."""
+    share = min(images.shape[1] / height, images.shape[2] / width)
+    high, wide = max(1, round(height * share)), max(1, round(width * share))
+    top, left = (images.shape[1] - high) // 2, (images.shape[2] - wide) // 2
+    return resize_images(images[:, top : top + high, left : left + wide], height, width)
+
+
 @dataclass(frozen=True)
 class ResizePlan:
     """From a picture's own size to the size an editor works at, and back to exactly the former.

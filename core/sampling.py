@@ -80,7 +80,8 @@ def sample(
         direction = x0
         if method == "dpmpp_2m":
             here, there = _log_snr(alpha, sigma), _log_snr(alpha_next, sigma_next)
-            if previous is not None and math.isfinite(there):
+            # (Two steps may stand at one timestep where the schedule's last is asked for twice.)
+            if previous is not None and math.isfinite(there) and here != previous[1]:
                 # Half a step ahead along the line through the last two x0. From pure noise that line is
                 # infinitely long and level, so the step after it is first order by itself.
                 direction = x0 + 0.5 * (there - here) / (here - previous[1]) * (x0 - previous[0])

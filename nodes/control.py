@@ -89,12 +89,14 @@ class AttentionControl:
                 "reweight": text(
                     "",
                     "Words of the caption after the edit that count more or less, one a line: 'snowy: 2'. "
-                    "Below 0 a word is turned against. The caption must hold them.",
+                    "Below 0 a word is turned against. The caption must hold them. For add, which makes "
+                    "the picture after first: words of the caption before.",
                 ),
                 "word_windows": text(
                     "",
                     "Words of the caption after the edit with a share of their own instead of "
-                    "cross_fraction, one a line: 'red: 0.2' or 'red: 0.1-0.5'.",
+                    "cross_fraction, one a line: 'red: 0.2' or 'red: 0.1-0.5'. For add: of the caption "
+                    "before.",
                 ),
                 "blend_before": (
                     "STRING",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..core.errors import EmuEditError
-from ..core.images import check_images, resize_images
+from ..core.images import check_images, fill_size
 from . import host
 from .control import ControlChoice
 from .edit import quick_look
@@ -39,7 +39,7 @@ class Work:
         self.steps = int(settings.filled(model).steps or 1)
 
     def by_hand(self, wanted: Instruction, masks: dict[str, Tensor], words: Sequence[str] | None) -> None:
-        from ..core.pairs.by_hand import pairs_by_hand
+        from ..core.pairs.by_hand import ERASED, pairs_by_hand
         from ..core.pairs.records import PairJob
 
         empty = [name for name, mask in masks.items() if is_stand_in(mask) or not bool(mask.any())]
@@ -54,7 +54,7 @@ class Work:
             wanted,
             seeds,
             masks,
-            self.settings,
+            self.settings.turned() if wanted.task in ERASED else self.settings,
             drawn=self.control is None,
             control=self.on,
             words=words,
@@ -65,22 +65,34 @@ class Work:
             self._keep(some, job)
         self.lines.append(f"{wanted.task}, {wanted.instruction!r}: {len(self.made)} candidates.")
 
-    def by_recipes(self, wanted: Sequence[Instruction], detector: Any, given: Tensor | None) -> None:
-        from ..core.pairs.recipes.base import NoCandidate, RecipeContext
+    def by_recipes(
+        self,
+        wanted: Sequence[Instruction],
+        detector: Any,
+        given: Tensor | None,
+        words: Sequence[str] | None = None,
+    ) -> None:
+        from ..core.pairs.by_hand import ERASED
+        from ..core.pairs.recipes.base import RecipeContext
         from ..core.pairs.recipes.table import candidates as candidates_of
         from ..core.pairs.recipes.table import missing
         from ..core.pairs.records import PairJob
 
         fixed: dict[str, Any] = {}
         if self.control is not None:
-            chosen = self.settings
-            fixed = {name: getattr(chosen, name) for name in ("self_fraction", "cross_fraction", "blend")}
-            fixed["generation"] = chosen.to_json()
+            fixed = {n: getattr(self.settings, n) for n in ("self_fraction", "cross_fraction", "blend")}
         if self.settings.guidance is not None:
             fixed["guidance"] = self.settings.guidance
+
+        def parameters(task: str) -> dict[str, Any]:
+            if self.control is None:
+                return fixed
+            chosen = self.settings.turned() if task in ERASED else self.settings
+            return {**fixed, "generation": chosen.to_json()}
+
         count = Steps(self.model, 2 * self.steps * self.tries * len(wanted))
         jobs = [
-            PairJob(f"make-{row:05d}", (self.seed + row) % SEEDS, one, parameters=fixed)
+            PairJob(f"make-{row:05d}", (self.seed + row) % SEEDS, one, parameters=parameters(one.task))
             for row, one in enumerate(wanted)
         ]
         size = self.settings.size
@@ -94,6 +106,7 @@ class Work:
             size=(size, size) if isinstance(size, int) else None,
             control=self.on,
             record=True,
+            words=None if words is None else tuple(words),
             on_step=count,
         )
         for row, job in enumerate(jobs):
@@ -103,7 +116,7 @@ class Work:
             if not why:
                 try:
                     some = candidates_of(context, job)
-                except NoCandidate as reason:
+                except EmuEditError as reason:  # this one's alone: what the others give is not lost
                     why = str(reason)
             self._keep(some, job)
             self.lines.append(f"{name}: none: {why}" if why else f"{name}: {len(some)} candidates.")
@@ -152,7 +165,7 @@ class Steps:
 def _reader(
     given: Tensor, jobs: Sequence[PairJob], settings: PairSettings, model: Any
 ) -> Callable[[PairJob], Tensor]:
-    """Gives each job its picture [H,W,3], brought to the size that is generated."""
+    """Gives each job its picture [H,W,3]: its middle, in the proportions and at the size of all pairs."""
     given = check_images(given, "pictures").cpu()
     if len(given) not in (1, len(jobs)):
         raise EmuEditError(
@@ -163,6 +176,6 @@ def _reader(
 
     def picture(job: PairJob) -> Tensor:
         row = 0 if len(given) == 1 else places[job.id]
-        return resize_images(given[row : row + 1], height, width)[0]
+        return fill_size(given[row : row + 1], height, width)[0]
 
     return picture

@@ -96,7 +96,7 @@ class MakePair:
                     {
                         "default": "",
                         "tooltip": "Words whose attention maps to keep for Inspect Pair, with commas. Empty: "
-                        "the words in which the captions differ.",
+                        "the words in which the captions differ; for recipes, the objects' if there are any.",
                     },
                 ),
             },
@@ -121,7 +121,7 @@ class MakePair:
                 "pictures": socket(
                     "IMAGE",
                     "Real pictures for tasks that start from one (style, color, detect, segment): one for "
-                    "each instruction, or one for all.",
+                    "each instruction, or one for all. Their middle is taken, a square of the size above.",
                 ),
             },
         }
@@ -197,10 +197,12 @@ class MakePair:
                 base, steps=steps or None, guidance=guidance or None, sampler=sampler, size=size or None
             )
             work = Work(model, settings, control, seed, candidates)
-            if masks or (detector is None and instructions is None):
+            if masks or (detector is None and instructions is None and pictures is None):
+                if pictures is not None:
+                    work.notes.append("pictures are for recipes; under masks both pictures are generated.")
                 work.by_hand(wanted[0], masks, listed(words) or None)
             else:
                 if detector is not None:
                     detector_resident(detector)
-                work.by_recipes(wanted, detector, pictures)
+                work.by_recipes(wanted, detector, pictures, listed(words) or None)
         return work.results()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.images import check_images, fit_mask, plan_resize, resize_images
+from emu_edit.core.images import check_images, fill_size, fit_mask, plan_resize, resize_images
 from emu_edit.core.picture_files import check_output, load_mask, load_picture, save_picture, to_pil
 
 
@@ -217,3 +217,13 @@ def test_only_one_picture_makes_a_file(tmp_path):
     with pytest.raises(EmuEditError, match="expected one"):
         save_picture(tmp_path / "x.png", torch.rand(2, 4, 4, 3))
     assert to_pil(torch.tensor([[[0.0, 0.499 / 255, 0.501 / 255]]])).getpixel((0, 0)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 16), (24, 8), (1, 64)])
+def test_filling_a_size_keeps_proportions_and_the_middle(size):
+    ramp = torch.linspace(0, 1, 48)[None, None, :, None].expand(1, 32, 48, 3)
+    filled = fill_size(ramp, *size)
+    assert filled.shape == (1, *size, 3)
+    assert float(filled.mean()) == pytest.approx(0.5, abs=0.02)
+    step = float(filled[0, 0, -1, 0] - filled[0, 0, 0, 0]) / max(1, size[1] - 1)
+    assert step == pytest.approx(min(32 / size[0], 48 / size[1]) / 47, rel=0.1)

@@ -203,6 +203,55 @@ def test_add_is_made_backwards(model):
     assert torch.equal(added.target, erased.source) and torch.equal(added.source, erased.target)
 
 
+def test_local_blend_of_add_names_the_captions_as_its_boxes_do(model):
+    words = {
+        "task": "add",
+        "source_caption": "a sky",
+        "target_caption": "a red ball",
+        "instruction": "add a ball",
+    }
+    blended = control(blend_before="sky", blend_after="ball", blend_threshold=0.5)
+    added = make(model, **words, control=blended)[0][0]
+    assert added.parameters["generation"]["blend_words"] == [["ball"], ["sky"]]  # made from its end
+    by_recipe = make(model, **words, control=blended, detector=Finder())[0][0]
+    assert by_recipe.parameters["generation"]["blend_words"] == [["ball"], ["sky"]]
+
+
+def test_one_instruction_that_cannot_be_made_leaves_the_others(model):
+    longer = Instruction("local", "make it", "a red ball", "a very big blue ball", "red ball", "blue ball")
+    lines = "\n".join(json.dumps(row.to_json()) for row in (WORDS, longer))
+    swap = control(alignment="swap")
+    pairs, *_, report, count = make(model, instructions=lines, detector=Finder(), control=swap)
+    assert count == 3 and {one.instruction.instruction for one in pairs} == {WORDS.instruction}
+    assert "local, 'make it': none: " in report
+
+
+def test_recipes_keep_the_maps_of_the_words_asked_for(model):
+    whole = {
+        "task": "global",
+        "source_caption": "a ball",
+        "target_caption": "a ball at night",
+        "original_object": "",
+        "edited_object": "",
+        "detector": Finder(),
+    }
+    assert set(make(model, **whole)[0][0].maps) == {"at", "night"}
+    assert set(make(model, **whole, words="ball")[0][0].maps) == {"ball"}
+    assert set(make(model, detector=Finder())[0][0].maps) == {"ball"}
+
+
+def test_real_pictures_are_cut_to_the_middle_and_not_squashed(model):
+    wide = torch.zeros(1, 64, 192, 3)
+    wide[:, :, 64:128] = torch.rand(1, 64, 64, 3)
+    row = json.dumps(WORDS.reassigned("color").to_json() | {"instruction": "increase the brightness"})
+    pairs, *_, count = make(model, instructions=row, pictures=wide)
+    assert count and torch.allclose(pairs[0].source, wide[0, :, 64:128], atol=1e-6)
+    alone = make(model, task="color", instruction="increase the brightness", pictures=wide)[0]
+    assert torch.equal(alone[0].source, pairs[0].source)  # wired pictures are used without a list as well
+    *_, report, _ = make(model, pictures=wide, soft=square())
+    assert "under masks both pictures are generated" in report
+
+
 def test_empty_masks_are_left_out_and_told(model):
     pairs, *_, report, _ = make(model, precise=torch.zeros(1, 64, 64), soft=square())
     assert [one.mask_kind for one in pairs] == ["soft"] and "Empty masks were left out (precise)" in report

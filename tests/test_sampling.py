@@ -81,6 +81,11 @@ def test_second_order_equals_diffusers(latents, kind, steps):
     torch.testing.assert_close(ours(config, latents, steps, "dpmpp_2m"), expected, rtol=1e-3, atol=2e-4)
 
 
+def test_second_order_takes_as_many_steps_as_there_are_timesteps(latents):
+    config = SD_SCHEDULE | {"timestep_spacing": "leading", "steps_offset": 1}  # its last two are 999
+    assert torch.isfinite(ours(config, latents, 1000, "dpmpp_2m")).all()
+
+
 def gaussian_errors(config, steps, spread, stop=-1):
     """Error of each method, at timestep `stop`, for normal data of standard deviation `spread`.
 

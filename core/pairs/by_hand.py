@@ -19,7 +19,7 @@ from .generate import generate_pair
 from .pair_settings import PairSettings
 from .recipes import whole
 from .recipes.base import BLANK, Draw
-from .recipes.generation import BLEND, FRACTION
+from .recipes.generation import BLEND, FRACTION, differing
 from .records import Candidate, Instruction
 
 ERASED = ("add",)
@@ -80,13 +80,6 @@ def pairs_by_hand(
             number = row * len(kinds) + place
             several.append(Candidate(source, target, instruction, number, seed, kind, mine, parameters, maps))
         yield several
-
-
-def differing(before: str, after: str) -> list[str]:
-    """The words of either caption that the other lacks, in order, without punctuation at their ends."""
-    first, second = ([word.strip(".,;:!?\"'()") for word in caption.split()] for caption in (before, after))
-    found = [w for w in first if w not in second] + [w for w in second if w not in first]
-    return [word for word in dict.fromkeys(found) if word]
 
 
 def _drawn(settings: PairSettings, draw: Draw, task: str) -> PairSettings:

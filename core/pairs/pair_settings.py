@@ -78,6 +78,10 @@ class PairSettings:
                     f"pair settings: {name} {choice!r} is not known; choose {' or '.join(known)}."
                 )
 
+    def turned(self) -> PairSettings:
+        """For a pair that is made from its end: source and target of the local blend change places."""
+        return self if self.blend_words is None else replace(self, blend_words=self.blend_words[::-1])
+
     def filled(self, backbone: Backbone) -> PairSettings:
         """These settings with every None that a backbone recommends replaced, `size` as (height, width)."""
         empty = {

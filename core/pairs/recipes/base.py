@@ -83,7 +83,8 @@ class RecipeContext:
     annotators: by task, for translation. tries: tries of a job for recipes that draw; steps, sampler: of
     generation (None: the model's own). size: (height, width) in pixels of generated pictures, None: the
     model's own. control: attention control on (off only for ablations). masks: MASKED, or "blank" alone for
-    the ablation. record: keep the attention maps of the objects' nouns. inversion_calls: network calls that
+    the ablation. record: keep the attention maps of `words`; None: of the objects' nouns, or where there are
+    none of the words in which the captions differ. inversion_calls: network calls that
     Style's inversion may take (Plug-and-Play: 999). on_step: called after every denoising step, may raise to
     interrupt.
     """
@@ -103,6 +104,7 @@ class RecipeContext:
     control: bool = True
     masks: tuple[str, ...] = MASKED
     record: bool = False
+    words: tuple[str, ...] | None = None
     inversion_calls: int = 200
     mask_settings: SoftMaskSettings = field(default_factory=SoftMaskSettings)
     detect_settings: DetectSettings = field(default_factory=DetectSettings)

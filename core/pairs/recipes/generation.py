@@ -98,7 +98,11 @@ def tied(
 ) -> PairResult:
     """Pictures of two captions, tied as settings say, a pair under each mask in one batch; none: blank."""
     count = max(1, len(masks))
-    words = [words.split()[-1] for words in _objects(job)] if context.record else []
+    words: list[str] = []
+    if context.record and context.words is not None:
+        words = list(context.words)
+    elif context.record:
+        words = [words.split()[-1] for words in _objects(job)] or differing(first, second)
     return generate_pair(
         backbone_of(context, job),
         [first] * count,
@@ -110,6 +114,13 @@ def tied(
         context.on_step,
         context.control if control is None else control,
     )
+
+
+def differing(before: str, after: str) -> list[str]:
+    """The words of either caption that the other lacks, in order, without punctuation at their ends."""
+    first, second = ([word.strip(".,;:!?\"'()") for word in caption.split()] for caption in (before, after))
+    found = [w for w in first if w not in second] + [w for w in second if w not in first]
+    return [word for word in dict.fromkeys(found) if word]
 
 
 def _objects(job: PairJob) -> list[str]:
