@@ -135,7 +135,7 @@ def plan_resize(height: int, width: int, size: int | None, multiple: int) -> Res
 def fit_mask(mask: Tensor, batch: int, height: int, width: int, where: str = "the mask") -> Tensor:
     """Mask [h,w] or [1|B,h,w] in 0..1 (bool is fine) -> float32 [B,height,width], 1 = may change.
 
-    Another size is resampled (antialiased bilinear, so that areas of 0 stay exactly 0) when its proportions
+    Another size is resampled (antialiased bilinear; areas of 0 and 1 stay exactly that) when its proportions
     agree with the picture's; other proportions, another batch, NaN and values outside 0..1 are refused.
     """
     if not isinstance(mask, Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
@@ -171,4 +171,5 @@ def fit_mask(mask: Tensor, batch: int, height: int, width: int, where: str = "th
         planes = mask[:, None]
         planes = F.interpolate(planes, (height, width), mode="bilinear", align_corners=False, antialias=True)
         mask = planes[:, 0]
+        mask = torch.where(mask > 1 - 1e-5, 1.0, mask)  # as exactly: the weights' sum is rounded
     return mask.clamp(0.0, 1.0).expand(batch, height, width)

@@ -1,7 +1,7 @@
 """Sizes that an editor can take, and the exact way back.
 
-Latent editors want sides that are multiples of 8 (Stable Diffusion), 16 (FLUX Kontext, Qwen-Image-Edit,
-FLUX.2), 32 or 64, and otherwise resize or cut a picture themselves, untold. Here it is done beforehand and
+Latent editors want sides that are multiples of 8 (Stable Diffusion), 16 (FLUX Kontext, FLUX.2), 32
+(Qwen-Image-Edit) or 64, and otherwise resize or cut a picture themselves, untold. Here it is done beforehand and
 written down.
 """
 

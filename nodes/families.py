@@ -103,7 +103,10 @@ class TaskForEditor:
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> str:
-        files = [file for folder in folders() for file in sorted(folder.glob("*.json"))]
+        from ..core.family_files import BESIDE, SHIPPED
+
+        files = sorted(SHIPPED.parent.glob(BESIDE))
+        files += [file for folder in folders() for file in sorted(folder.glob("*.json"))]
         return repr([(file.name, file.stat().st_mtime_ns) for file in files])
 
     def word(

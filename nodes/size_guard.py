@@ -43,7 +43,7 @@ class SizeGuard:
                     1,
                     256,
                     "Sides become multiples of this many pixels: 8 for Stable Diffusion, 16 for FLUX "
-                    "Kontext, Qwen-Image-Edit and most others, 32 or 64 for some. Task for Editor tells it.",
+                    "Kontext and most others, 32 for Qwen-Image-Edit, 64 for some. Task for Editor tells it.",
                 ),
                 "mode": choice(
                     MODES,

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emu_edit.core import family_files
 from emu_edit.core.editor_families import ask, fill
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.family_files import FORMAT, mask_policies, read_families, task_advice
 from emu_edit.core.tasks import TASK_IDS
 from emu_edit.core.thresholding import WHOLE_PICTURE_TASKS
+from emu_edit.nodes import families as families_node
 
 SHIPPED = read_families()
 WORDS = st.lists(
@@ -190,3 +192,16 @@ def test_the_help_page_shows_a_valid_file(root, tmp_path):
     assert asked.prompt == "Add a hat. a man with a hat" and asked.mask == "box"
     for family in ("FLUX.1 Kontext", "FLUX.2", "Qwen-Image-Edit", "ICEdit"):
         assert f"| {ask(found, family, 'make the ball blue').prompt} |" in page
+
+
+def test_a_changed_file_makes_the_node_run_again(tmp_path, monkeypatch):
+    beside, folder = tmp_path / "core", tmp_path / "models"
+    for place in (beside, folder):
+        place.mkdir()
+    monkeypatch.setattr(family_files, "SHIPPED", beside / "editor_families.json")
+    monkeypatch.setattr(families_node, "folders", lambda: [folder])
+    seen = [families_node.TaskForEditor.IS_CHANGED()]
+    for file in (beside / "editor_families.mine.json", folder / "other.json"):
+        file.write_text("{}")
+        seen.append(families_node.TaskForEditor.IS_CHANGED())
+    assert len(set(seen)) == 3

@@ -109,6 +109,11 @@ def test_masks_fit_by_batch_and_size():
     assert fit_mask(torch.rand(1, 33, 50), 1, 330, 495).shape == (1, 330, 495)  # rounded once, within a pixel
 
 
+@pytest.mark.parametrize("size", [(256, 333), (77, 100), (200, 260)])
+def test_a_mask_that_is_all_white_stays_so_exactly(size):
+    assert bool((fit_mask(torch.ones(*size), 1, 100, 130) == 1).all())
+
+
 @pytest.mark.parametrize(
     ("mask", "words"),
     [

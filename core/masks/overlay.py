@@ -59,7 +59,8 @@ def mask_sheet(
     shrink = min(1.0, tile / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))
     fitted = {
-        name: fit_mask(mask, batch, height, width, f"mask preview, {name}") for name, mask in masks.items()
+        name: fit_mask(mask.to(images.device), batch, height, width, f"mask preview, {name}")
+        for name, mask in masks.items()
     }
     if shrink < 1:
         images = resize_images(images, *size)
