@@ -1,8 +1,8 @@
 """Sizes that an editor can take, and the exact way back.
 
 Latent editors want sides that are multiples of 8 (Stable Diffusion), 16 (FLUX Kontext, FLUX.2), 32
-(Qwen-Image-Edit) or 64, and otherwise resize or cut a picture themselves, untold. Here it is done beforehand and
-written down.
+(Qwen-Image-Edit) or 64, and otherwise resize or cut a picture themselves, untold. Here it is done beforehand
+and written down.
 """
 
 from __future__ import annotations
