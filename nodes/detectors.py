@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -199,6 +201,26 @@ def make_resident(detector: Any) -> None:
         host.comfy_memory.load_models_gpu(handles, force_full_load=True)
 
 
+def cancellable(detector: Any, poll: Callable[[], None] | None = None) -> Any:
+    """The same detector, asking `poll` between steps, pictures and batches of boxes (was Cancel pressed?).
+
+    A copy: make_resident wants the detector itself.
+    """
+    from ..core.masks.detect import GroundingDino
+    from ..core.masks.painted import EditorSource
+    from ..core.masks.segment import Sam
+    from ..core.masks.sources import Segmented
+
+    ask = poll or host.stop_if_interrupted
+    if isinstance(detector, Segmented):
+        return Segmented(cancellable(detector.detector, ask), cancellable(detector.segmenter, ask))
+    if isinstance(detector, EditorSource):
+        return replace(detector, on_step=lambda info: ask())
+    if isinstance(detector, (GroundingDino, Sam)):
+        return replace(detector, poll=ask)
+    return detector
+
+
 class TextToMask:
     """Words and pictures in, masks and boxes out."""
 
@@ -289,13 +311,10 @@ class TextToMask:
         text_threshold: float,
         max_instances: int,
     ) -> tuple[Tensor, list[list[dict[str, Any]]], int, str]:
-        from ..core.masks.painted import EditorSource
         from ..core.masks.sources import DetectSettings, text_to_mask
 
         with host.slips_of(self):
             settings = DetectSettings(threshold, text_threshold, max_instances)
             make_resident(detector)
-            if isinstance(detector, EditorSource):
-                detector = EditorSource(detector.backbone, on_step=lambda info: host.stop_if_interrupted())
-            found = text_to_mask(detector, image, text, settings, after=look_for == AFTER)
+            found = text_to_mask(cancellable(detector), image, text, settings, after=look_for == AFTER)
         return found.mask(), found.bounding_boxes(), found.count, found.report()

@@ -14,19 +14,20 @@ from torch import Tensor
 from ..core.errors import EmuEditError
 from ..core.images import check_images, fit_mask, resize_images
 from . import host
+from .detectors import _once, cancellable
 from .detectors import make_resident as detector_resident
 from .inputs import drawn
 from .scorers import make_resident as scorer_resident
 from .widgets import choice, number, socket, text, whole
 
 if TYPE_CHECKING:
-    from ..core.pairs.filters.base import Filter
+    from ..core.pairs.filters.base import Filter, Poll
     from ..core.pairs.records import Candidate, Instruction, Verdict
 
 NONE = "none"
 FILTER_FOLDERS = ("emu_edit_filters", "depth_estimation")
 DEPTH, READER = "ForDepthEstimation", "VisionEncoderDecoderModel"
-_loaded: dict[tuple[str, str], Any] = {}
+_loaded: dict[str, Any] = {}  # the last of each kind; no wire holds it from run to run
 
 
 def models(kind: str) -> dict[str, Path]:
@@ -185,6 +186,7 @@ class FilterPairs:
         scorer: Any = None,
         detector: Any = None,
     ) -> tuple[Any, ...]:
+        from ..core.pairs.filters.base import Poll
         from ..core.pairs.filters.standard import NAMES, Thresholds, standard_filters
         from ..core.predictor import bundled_predictor
 
@@ -192,10 +194,7 @@ class FilterPairs:
             several = list(pairs) if pairs is not None else candidates(source, target, instructions, mask)
             if not several:
                 raise EmuEditError("there are no pairs to judge; wire pairs, or pictures and instructions.")
-            if scorer is not None:
-                scorer_resident(scorer)
-            if detector is not None:
-                detector_resident(detector)
+            poll = Poll(host.stop_if_interrupted)
             limits = Thresholds(
                 None,
                 *(
@@ -214,11 +213,11 @@ class FilterPairs:
                 predictor=bundled_predictor() if reassign else None,
                 scorer=scorer,
                 depth=_model(depth_model, DEPTH),
-                detector=detector,
+                detector=cancellable(detector, poll),
                 reader=_model(reader, READER),
                 names=NAMES if reassign else [name for name in NAMES if name != "task"],
             )
-            verdicts = _judged(several, filters)
+            verdicts = _judged(several, filters, poll)
         places = ranked(several, verdicts, keep)
         kept = [
             replace(
@@ -340,20 +339,36 @@ def report(several: Sequence[Candidate], verdicts: Sequence[Verdict], places: Se
     return "\n".join(lines).rstrip()
 
 
-def _judged(several: Sequence[Candidate], filters: Sequence[Filter]) -> list[Verdict]:
+def _judged(several: Sequence[Candidate], filters: Sequence[Filter], poll: Poll) -> list[Verdict]:
     from ..core.pairs.filters.judge import judge_all
 
     bar = host.Progress(len(filters))
 
     def on_step(done: int, total: int) -> None:
-        host.stop_if_interrupted()
+        poll()
         bar.show(done, total)
+        if done < total:
+            _make_resident(filters[done])
 
-    return judge_all(several, filters, on_step)
+    _make_resident(filters[0])
+    return judge_all(several, filters, on_step, poll)
+
+
+def _make_resident(each: Filter) -> None:
+    """Bring a filter's model onto its device right before it looks.
+
+    Not all of them at the start: one may push another out, and where memory is short ComfyUI moves out a
+    part of a model, which then cannot run at all.
+    """
+    for name in ("detector", "estimator", "reader"):
+        if (model := getattr(each, name, None)) is not None:
+            detector_resident(model)
+    if (scorer := getattr(each, "scorer", None)) is not None:
+        scorer_resident(scorer)
 
 
 def _model(name: str, kind: str) -> Any:
-    """The model of a menu entry, loaded once; None for none."""
+    """The model of a menu entry, loaded once and lent to ComfyUI's memory manager; None for none."""
     if name == NONE:
         return None
     folder = models(kind).get(name)
@@ -365,7 +380,6 @@ def _model(name: str, kind: str) -> Any:
         )
     from ..core.pairs.filters.models import load_depth, load_reader
 
-    key = (kind, str(folder))
-    if key not in _loaded:
-        _loaded[key] = (load_depth if kind == DEPTH else load_reader)(folder, str(host.run_device()))
-    return _loaded[key]
+    load = load_depth if kind == DEPTH else load_reader
+    _loaded[kind] = _once(folder, host.run_device(), load)
+    return _loaded[kind]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..core.errors import EmuEditError
 from ..core.tasks import TASK_IDS
 from . import host
+from .detectors import _once, make_resident
 from .widgets import choice, number, text, whole
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ KEY_NAME = re.compile(r"EMU_EDIT_[A-Z0-9_]+")
 ALLOWED = "EMU_EDIT_SERVERS"
 SHOWN = 160  # letters of a cell of the table
 
-_loaded: dict[str, Any] = {}
+_loaded: dict[str, Any] = {}  # the last one; no wire holds it from run to run
 
 
 def local_models() -> dict[str, Path]:
@@ -234,12 +235,13 @@ class WriteInstructions:
             check_server(server, key_variable)
             return HttpServer(server, model, key_variable, timeout)
         folder = _chosen(local_model)
-        if str(folder) not in _loaded:
-            from ..core.pairs.instructions.local_model import LocalModel
+        from ..core.pairs.instructions.local_model import LocalModel
 
+        if str(folder) not in _loaded:
             _loaded.clear()  # one is large enough
-            _loaded[str(folder)] = LocalModel.load(folder, str(host.run_device()))
-        return _loaded[str(folder)]
+        _loaded[str(folder)] = found = _once(folder, host.run_device(), LocalModel.load)
+        make_resident(found)
+        return found
 
 
 def _chosen(name: str) -> Path:

@@ -13,6 +13,7 @@ from ..core.errors import EmuEditError
 from ..core.images import check_images, fill_size
 from . import host
 from .control import ControlChoice
+from .detectors import cancellable
 from .edit import quick_look
 from .filters import pictures
 from .inputs import is_stand_in
@@ -98,7 +99,7 @@ class Work:
         size = self.settings.size
         context = RecipeContext(
             backbone=self.model,
-            finder=detector,
+            finder=cancellable(detector),
             picture=None if given is None else _reader(given, jobs, self.settings, self.model),
             tries=self.tries,
             steps=self.settings.steps,

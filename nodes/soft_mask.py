@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core.errors import EmuEditError
 from ..core.images import check_images
 from ..core.masks.overlay import mask_sheet
-from ..core.masks.soft_mask import MODES, UNITS, SoftMasks, SoftMaskSettings, make_masks
+from ..core.masks.soft_mask import EMPTY, MODES, UNITS, SoftMasks, SoftMaskSettings, make_masks
 from ..core.masks.targets import INSTANCES, Targets, collect
 from . import host
 from .host_files import show_pictures
@@ -170,7 +170,7 @@ def gather(
 
 def empty_lines(made: SoftMasks) -> list[str]:
     """What the report says of pictures whose mask is empty."""
-    return [line for line in made.report if line.endswith("its mask is empty")]
+    return [line for line in made.report if line.endswith(EMPTY)]
 
 
 class MaskPreview:

@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from test_mask_sources import Known, toy_dino, toy_sam
 from toy_models import toy_pictures
 
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.masks.sources import NONE_FOUND, Found
+from emu_edit.core.masks.loading import load_detector, load_segmenter
+from emu_edit.core.masks.phrases import target_of
+from emu_edit.core.masks.sources import NONE_FOUND, DetectSettings, Found, Segmented, text_to_mask
 from emu_edit.nodes import host
 from emu_edit.nodes.detectors import AFTER, EDITOR, NONE, NOW, LoadDetector, TextToMask, models
 
@@ -72,6 +75,54 @@ def test_the_menus_hold_what_is_on_disk_and_nothing_else(folders):
         EmuEditError, match="^Load Detector, input segmenter: |^Load Detector, input detector: "
     ):
         LoadDetector().load("grounding-dino/groundingdino_swint_ogc.pth", "sams/sam_vit_b_01ec64.pth", "cpu")
+
+
+def test_only_what_is_kept_is_segmented():
+    class Counting:
+        name = "a pen"
+        boxes: list = []
+
+        def segment(self, image, boxes):
+            self.boxes = boxes.tolist()
+            return torch.ones(len(boxes), *image.shape[:2])
+
+    right, left = [20.0, 0.0, 30.0, 10.0], [0.0, 0.0, 10.0, 10.0]
+    pen, known = Counting(), Known({"ball": [right, left, [0.0, 0.2, 10.0, 10.0]]})
+    source, images = Segmented(known, pen), torch.zeros(1, 32, 32, 3)
+    assert text_to_mask(source, images, "the ball on the left").found[0].masks.shape == (1, 32, 32)
+    assert pen.boxes == [left]
+    text_to_mask(source, images, "ball", DetectSettings(max_instances=1))
+    assert pen.boxes == [right]
+    source.detect(images, target_of("ball").things, DetectSettings())
+    assert pen.boxes == [right, left]  # one of the doubles is enough
+
+
+def test_cancel_is_heard_between_pictures_and_batches_of_boxes(tmp_path, monkeypatch):
+    class Cancelled(Exception):
+        pass
+
+    asked = []
+
+    def cancelled_at(count):
+        def stop():
+            asked.append(len(asked))
+            if len(asked) == count:
+                raise Cancelled
+
+        asked.clear()
+        monkeypatch.setattr(host, "stop_if_interrupted", stop)
+
+    toy_dino(tmp_path / "dino")
+    toy_sam(tmp_path / "sam")
+    detector = load_detector(tmp_path / "dino")
+    source = Segmented(detector, load_segmenter(tmp_path / "sam"))
+    numbers = {**NUMBERS, "threshold": 0.0, "text_threshold": 0.0}
+    given = (toy_pictures(2, 40, 60), "ball", NOW)
+    for count, finder in ((2, detector), (3, source), (4, source)):  # second picture, first's masks, boxes
+        cancelled_at(count)
+        with pytest.raises(Cancelled):
+            TextToMask().find(finder, *given, **numbers)
+    assert detector.poll is None and len(asked) == 4  # the loaded detector stays as it was
 
 
 def test_the_bundled_editor_marks_things():

@@ -238,6 +238,19 @@ def test_detector_and_segmenter_from_folders(folders):
     assert none.count == 0 and none.mask().max() == 0 and "nothing was found" in none.report()
 
 
+def test_a_list_too_long_for_the_prompt(folders):
+    source = loading.load_detector(folders / "dino")
+    colours = [f"{first}{second}ish" for first in "bcdfgklm" for second in "aeioubcdfgkl"]
+    words = [f"red {colour}" for colour in colours]  # 96 phrases of 3 tokens: 288 and 2, of which 256 fit
+    found = text_to_mask(source, toy_pictures(1, 40, 60), ", ".join(words), replace(ALL, max_instances=2))
+    assert found.count == 2
+    assert found.notes[-1].startswith("not looked for, since dino has no room for so many: ")
+    assert found.notes[-1].split(": ")[1] == ", ".join(words[84:])
+    assert repr(words[83]) in found.notes[0] and repr(words[84]) not in found.notes[0]
+    short = text_to_mask(source, toy_pictures(1, 40, 60), ", ".join(words[:84]), ALL)
+    assert "no room" not in short.report()
+
+
 def test_sam_2_gives_a_mask_for_each_box(tmp_path):
     config = Sam2Config(
         vision_config={
@@ -357,6 +370,8 @@ def test_the_editor_is_a_source(monkeypatch):
         asked.append((order, task))
         painted_picture = images.clone()
         painted_picture[0, 4:20, 4:30] = torch.tensor(painted.PAINT)
+        if images.max() == 0:
+            painted_picture[0, 4:20, 40:60] = torch.tensor(painted.PAINT)
         return type("Result", (), {"images": painted_picture})
 
     monkeypatch.setattr(painted, "edit", fake)
@@ -364,5 +379,8 @@ def test_the_editor_is_a_source(monkeypatch):
     assert asked == [("segment the red ball", "segment")]
     assert [here.count for here in found.found] == [1, 0]
     assert found.bounding_boxes()[0][0]["x"] == 4 and found.mask()[0].sum() == 16 * 26
+    source = painted.EditorSource(editor)
+    two = text_to_mask(source, torch.zeros(1, 64, 64, 3), "the ball on the right")
+    assert two.count == 1 and two.bounding_boxes()[0][0]["x"] == 40 and two.mask()[0, :, :32].max() == 0
     with pytest.raises(EmuEditError, match="has no task 'segment'"):
         painted.EditorSource(toy_backbone())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from emu_edit.core.errors import EmuEditError
+from emu_edit.core.masks import painted
 from emu_edit.core.masks.blur import gaussian_blur
 from emu_edit.core.masks.components import drop_specks, fill_holes, label
 from emu_edit.core.masks.morphology import dilate, disc, erode, opencv_ellipse
@@ -124,6 +125,40 @@ def test_nothing_found_is_an_empty_mask_and_a_sentence():
     assert made.report
     none = make_masks(collect(None, [[], []], batch=2, size=(8, 8)))
     assert none.precise.shape == (2, 8, 8) and not bool(none.box.any())
+
+
+def test_no_background_where_nothing_was_found():
+    some = torch.zeros(2, 10, 12)
+    some[1, 2:5, 2:5] = 1
+    made = make_masks(collect(some, batch=2), SoftMaskSettings(grow=1, blur=0, unit="pixels"))
+    background = made.pick("background")
+    assert not bool(background[0].any())  # or a missed detection has everything repainted
+    assert torch.equal(background[1:], background_mask(some[1:], 1, 0)) and background[1].sum() == 120 - 1
+    assert made.report[1].endswith("nothing found; its mask is empty, and so is that of the background")
+
+
+def test_what_is_painted_apart_are_things_of_their_own():
+    mask = torch.zeros(40, 60)
+    mask[10:20, 5:15], mask[10:20, 40:50], mask[20, 40:50] = 0.9, 0.8, 0.3
+    mask[2, 25] = 0.4  # faint paint, nearer to the left one
+    mask[38, 58] = 1.0  # a crumb, nearer to the right one
+    found = painted.found_in(mask, "ball", 0.5)
+    assert found.labels == ("ball", "ball") and found.boxes[0].tolist() == [5.0, 10.0, 15.0, 20.0]
+    assert found.scores.tolist() == pytest.approx([0.9, (0.8 * 100 + 1) / 101])
+    assert found.masks is not None and torch.equal(found.masks.sum(dim=0), mask)
+    assert found.masks[0, 2, 25] > 0 and found.masks[1, 38, 58] == 1 and found.masks[1, 20, 45] > 0
+    assert painted.found_in(mask, "ball", 0.85).boxes.tolist() == [[5.0, 10.0, 15.0, 20.0]]
+    assert painted.found_in(torch.zeros(40, 60), "ball", 0.0).count == 0
+
+
+def test_a_striped_thing_is_one():
+    mask = torch.zeros(100, 100)
+    mask[20:60, 20:40], mask[28:30], mask[40:42] = 1, 0, 0  # gaps of 2 px, bridged up to 2 % of the diagonal
+    found = painted.found_in(mask, "ball", 0.5)
+    assert found.boxes.tolist() == [[20.0, 20.0, 40.0, 60.0]]
+    assert found.masks is not None and torch.equal(found.masks[0], mask)
+    mask[28:36] = 0
+    assert painted.found_in(mask, "ball", 0.5).count == 2
 
 
 def test_preview_sheet_is_a_picture():

@@ -6,16 +6,27 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_pair_filters import candidate, scores_of, words
 
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs.filters.depth import DepthFilter
 from emu_edit.core.pairs.filters.lettering import LetteringFilter
-from emu_edit.core.pairs.filters.models import Preparation, load_depth, load_reader
+from emu_edit.core.pairs.filters.models import Preparation, is_metric, load_depth, load_reader
+from emu_edit.core.pairs.recipes.annotators import DepthAnnotator
 from emu_edit.core.pairs.records import Candidate
 
 
-def test_a_depth_estimator_from_a_folder(tmp_path):
+def lively(model):
+    """With random weights so large that its depth is no even plane, which those of a new model give."""
+    for one in model.parameters():
+        if one.dim() > 1:
+            torch.nn.init.xavier_normal_(one)
+    return model
+
+
+def depth_anything(folder, **options):
+    """A tiny random Depth Anything's folder."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
     torch.manual_seed(0)
@@ -38,10 +49,82 @@ def test_a_depth_estimator_from_a_folder(tmp_path):
         fusion_hidden_size=8,
         head_hidden_size=4,
         head_in_index=-1,
+        **options,
     )
-    DepthAnythingForDepthEstimation(config).save_pretrained(tmp_path)
+    lively(DepthAnythingForDepthEstimation(config)).save_pretrained(folder)
     prepared = {"size": {"height": 28, "width": 28}, "ensure_multiple_of": 14, "keep_aspect_ratio": True}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(prepared))
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+
+
+def metric_depth_anything(folder):
+    depth_anything(folder, depth_estimation_type="metric", max_depth=20)
+
+
+def glpn(folder):
+    from transformers import GLPNConfig, GLPNForDepthEstimation
+
+    torch.manual_seed(0)
+    config = GLPNConfig(
+        num_encoder_blocks=4,
+        depths=[1] * 4,
+        hidden_sizes=[8] * 4,
+        num_attention_heads=[1] * 4,
+        decoder_hidden_size=8,
+    )
+    lively(GLPNForDepthEstimation(config)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
+
+
+def zoedepth(folder):
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation
+
+    torch.manual_seed(0)
+    backbone = BeitConfig(
+        image_size=64,
+        patch_size=16,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=16,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        use_relative_position_bias=True,
+    )
+    config = ZoeDepthConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[8] * 4,
+        fusion_hidden_size=8,
+        bottleneck_features=8,
+        num_relative_features=8,
+        num_attractors=[4, 2, 2, 1],
+        bin_embedding_dim=8,
+    )
+    lively(ZoeDepthForDepthEstimation(config)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
+
+
+@pytest.mark.parametrize("make", [depth_anything, metric_depth_anything, glpn, zoedepth])
+def test_maps_are_white_near_whatever_the_network_gives(make, tmp_path):
+    make(tmp_path)
+    estimator = load_depth(tmp_path)
+    picture = torch.rand(64, 64, 3, generator=torch.Generator().manual_seed(3))
+    values = estimator.depth(picture[None])[0]
+    near = DepthAnnotator(estimator).annotate(picture)[..., 0]
+    assert float(values.max() - values.min()) > 1e-3 and float(near.min()) == 0 and float(near.max()) == 1
+    small = F.interpolate(near[None, None], values.shape, mode="area")[0, 0]
+    alike = float(torch.corrcoef(torch.stack([values.flatten(), small.flatten()]))[0, 1])
+    assert alike > 0.9 if make is depth_anything else alike < -0.9  # metres are large where far
+
+
+def test_which_networks_give_metres():
+    from transformers import DepthProConfig, DPTConfig
+
+    assert not is_metric(DPTConfig()) and is_metric(DPTConfig(add_projection=True))
+    assert not is_metric(DepthProConfig())  # the inverse of depth, before transformers' post-processing
+
+
+def test_a_depth_estimator_from_a_folder(tmp_path):
+    depth_anything(tmp_path)
     estimator = load_depth(tmp_path)
     pictures = torch.rand(2, 20, 40, 3)
     depth = estimator.depth(pictures)

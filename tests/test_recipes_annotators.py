@@ -45,6 +45,36 @@ def test_normals_lean_away_from_the_slope_and_have_length_one():
     assert float(above[20:40, 20:40, 1].mean()) < -0.5  # nearer at the top: it faces down
 
 
+class Metres:
+    """A metric estimator that sees a floor 1.5 m below the eye, from 2 m away to a wall at 12 m."""
+
+    metric = True
+
+    def depth(self, images):
+        rows = torch.linspace(0, 1, 64)[:, None]
+        return (1 / (1 / 12 + (1 / 2 - 1 / 12) * rows)).expand(len(images), 64, 64)
+
+
+def test_metres_are_white_near_and_a_plane_has_one_normal():
+    picture = torch.rand(64, 64, 3)
+    made = DepthAnnotator(Metres()).annotate(picture)[..., 0]
+    assert float(made[0].max()) == 0 and float(made[-1].min()) == 1 and bool((made.diff(dim=0) > 0).all())
+    floor = NormalAnnotator(Metres()).annotate(picture)[8:-8, 8:-8] * 2 - 1
+    assert float(floor[..., 1].min()) > 0.5  # nearer at the bottom: it faces up
+    assert float(floor.flatten(0, 1).std(dim=0).max()) < 0.01
+
+
+def test_metres_that_cannot_be_do_not_take_the_whole_range():
+    class Slip(Metres):
+        def depth(self, images):
+            found = super().depth(images).clone()
+            found[:, 5, 5] = 1e-6
+            return found
+
+    made = DepthAnnotator(Slip()).annotate(torch.rand(64, 64, 3))[..., 0]
+    assert float(made[-1].median()) > 0.03  # 2 m against the least of 0.1 m
+
+
 def test_every_class_has_a_colour_of_its_own():
     colours = palette(150)
     assert len({tuple((row * 255).round().tolist()) for row in colours}) == 150

@@ -118,12 +118,14 @@ def test_none_found_keeps_every_picture_and_remarks(monkeypatch):
     masks[1] = 0
     made = soften(mask=masks)
     assert made["mask"].shape[0] == 3 and not bool(made["mask"][1].any()) and bool(made["mask"][2].any())
-    assert said == [["picture 2: nothing found; its mask is empty"]]
+    assert said == [["picture 2: nothing found; its mask is empty, and so is that of the background"]]
+    assert not bool(made["background"][1].any()) and bool(made["background"][2].any())
     none = soften(mask=torch.zeros(0, 40, 60), boxes=[[], []], image=torch.rand(2, 40, 60, 3))
     assert none["mask"].shape == (2, 40, 60) and not bool(none["mask"].any())
-    assert torch.allclose(none["background"], torch.ones(2, 40, 60))
+    assert not bool(none["background"].any())  # not white: nothing may be repainted for a miss
     soften(mask=square())
     assert len(said[1]) == 2 and said[2] == []  # nothing to say takes the earlier remark away
+    assert not bool(soften(mask=torch.zeros(1, 40, 60), mode="background")["mask"].any())
 
 
 def test_a_phrase_that_finds_nothing_and_no_phrase_at_all():

@@ -6,7 +6,7 @@ answers are read here, because releases of transformers want different packages 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,31 +41,58 @@ def standardised(planes: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class GroundingDino:
-    """A GroundingDINO or MM-GroundingDINO with its tokenizer, as a source of boxes."""
+    """A GroundingDINO or MM-GroundingDINO with its tokenizer, as a source of boxes.
+
+    poll is called before each picture and may raise to interrupt.
+    """
 
     model: Any
     tokenizer: Any
     name: str
     shortest: int = SHORTEST
     longest: int = LONGEST
+    poll: Callable[[], None] | None = None
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens. The model answers for so many columns, whatever its tokenizer would let through."""
+        return min(self.tokenizer.model_max_length, self.model.config.max_text_len)
+
+    def left_out(self, phrases: Sequence[Phrase]) -> tuple[str, ...]:
+        """Phrases of a long list for which the prompt has no room, and which are not looked for."""
+        return tuple(phrase.text for phrase in phrases[self._room(phrases) :])
+
+    def _room(self, phrases: Sequence[Phrase]) -> int:
+        """How many of the phrases fit whole; at least one, which may be cut."""
+        used = self.tokenizer.num_special_tokens_to_add()
+        for i, phrase in enumerate(phrases):
+            used += len(self.tokenizer(prompt_of([phrase]), add_special_tokens=False)["input_ids"])
+            if used > self.longest_prompt:
+                return max(1, i)
+        return len(phrases)
+
     @torch.inference_mode()
     def detect(
         self, images: Tensor, phrases: Sequence[Phrase], settings: DetectSettings
     ) -> tuple[Found, ...]:
-        """Picture by picture, so that memory does not grow with the batch."""
+        """Picture by picture, so that memory does not grow with the batch; without what is `left_out`."""
         images = check_images(images, "the picture")
         if not phrases:
             raise EmuEditError("detector: there is nothing to look for; give at least one phrase.")
-        tokens = self.tokenizer(prompt_of(phrases), return_tensors="pt", truncation=True).to(self.device)
+        phrases = phrases[: self._room(phrases)]
+        tokens = self.tokenizer(
+            prompt_of(phrases), return_tensors="pt", truncation=True, max_length=self.longest_prompt
+        ).to(self.device)
         spans = phrase_spans(self.tokenizer, tokens["input_ids"][0].tolist(), phrases)
         dtype = next(self.model.parameters()).dtype
         finds = []
         for image in images:
+            if self.poll is not None:
+                self.poll()
             pixels = prepared(image, self.shortest, self.longest).to(self.device, dtype)
             answer = self.model(
                 pixel_values=pixels, **{k: tokens[k] for k in ("input_ids", "attention_mask")}

@@ -7,6 +7,7 @@ is as good as the editor is: for drawn scenes, not for photographs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from ..edit import EditSettings, edit
 from ..errors import EmuEditError
 from ..images import check_images, resize_images
 from ..thresholding import ALPHA, SIGMA, check_threshold, difference
+from .components import label as numbered
+from .morphology import dilate
 from .phrases import Phrase
 from .sources import NONE_FOUND, DetectSettings, Found
 
@@ -28,6 +31,9 @@ TASK = "segment"
 # full.
 NO_PAINT, FULL_PAINT = 0.2, 0.7
 LEAST_AREA = 1e-4  # of the picture; less is grain
+# A thing in stripes or with a pole before it is painted in parts. Gaps up to twice NEAR of the picture's
+# diagonal are bridged, and parts under LEAST_SHARE of the largest are its crumbs, no things of their own.
+NEAR, LEAST_SHARE = 0.01, 0.05
 
 
 def painted_mask(before: Tensor, painted: Tensor, paint: tuple[float, float, float] = PAINT) -> Tensor:
@@ -61,26 +67,64 @@ def changed_mask(before: Tensor, after: Tensor, alpha: float = ALPHA, sigma: flo
 
 
 def found_in(mask: Tensor, label: str, threshold: float) -> Found:
-    """One find from a soft mask [H,W]: the box around what is above 1/2, scored by the mean mask there."""
+    """A find for each thing in a soft mask [H,W] (see things_in), the surest first.
+
+    Its box is around what is above 1/2, its score the mean mask there; below `threshold` it is left out.
+    """
+    things = things_in(mask.cpu())
+    scores = [float(thing[thing > 0.5].mean()) for thing in things]
+    rows = sorted((i for i, score in enumerate(scores) if score >= threshold), key=lambda i: -scores[i])
+    if not rows:
+        return NONE_FOUND
+    boxes = torch.tensor([_box(things[i] > 0.5) for i in rows])
+    masks = torch.stack([things[i] for i in rows])
+    return Found(boxes, torch.tensor([scores[i] for i in rows]), (label,) * len(rows), masks)
+
+
+def things_in(mask: Tensor) -> list[Tensor]:
+    """A soft mask [H,W] on the host taken apart into masks of one thing each, which sum to it.
+
+    A thing is what hangs together above 1/2, small gaps aside (NEAR). Crumbs and faint paint elsewhere go
+    with the thing whose box is nearest, so that all things together are the mask as it was painted.
+    """
     solid = mask > 0.5
-    if float(solid.float().mean()) < LEAST_AREA:
-        return NONE_FOUND
-    score = float(mask[solid].mean())
-    if score < threshold:
-        return NONE_FOUND
+    height, width = mask.shape
+    number = numbered(dilate(solid, max(1.0, NEAR * math.hypot(height, width))))
+    areas = number[solid].bincount(minlength=1)
+    least = max(LEAST_AREA * mask.numel(), LEAST_SHARE * float(areas.max()))
+    kept = (areas >= least).nonzero()[:, 0].tolist()
+    if len(kept) < 2:
+        return [mask] * len(kept)
+    nearest, owner = torch.full_like(mask, math.inf), torch.zeros_like(number)
+    for k in kept:
+        ours = number == k
+        away = _away(_box(solid & ours), height, width).masked_fill_(ours, -1.0)
+        owner[away < nearest] = k
+        nearest = torch.minimum(nearest, away)
+    return [torch.where(owner == k, mask, 0.0) for k in kept]
+
+
+def _box(solid: Tensor) -> list[float]:
+    """Left, top, right, bottom around what is True in [H,W], the last two exclusive."""
     rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
-    box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    boxes = torch.tensor([[float(edge) for edge in box]])
-    return Found(boxes, torch.tensor([score]), (label,), mask[None].cpu())
+    return [float(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)]
+
+
+def _away(box: Sequence[float], height: int, width: int) -> Tensor:
+    """How far each pixel's centre is from a box: [height,width], 0 within."""
+    x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
+    aside = (box[0] - x).clamp_min(0) + (x - box[2]).clamp_min(0)
+    above = (box[1] - y).clamp_min(0) + (y - box[3]).clamp_min(0)
+    return torch.hypot(*torch.broadcast_tensors(aside[None], above[:, None]))
 
 
 @dataclass(frozen=True, eq=False)
 class EditorSource:
     """An editor that knows the Segment task, asked to "segment the ..." for each phrase.
 
-    One find for each phrase and picture: an editor paints all objects of a name at once. The thresholds on
-    scores
-    apply; text_threshold means nothing here. on_step is handed to core.edit and may raise to interrupt.
+    An editor paints all objects of a name at once; each that stands apart is a find of its own. The threshold
+    on scores applies; text_threshold means nothing here. on_step is handed to core.edit and may raise to
+    interrupt.
     """
 
     backbone: Backbone

@@ -287,7 +287,7 @@ def _target(clause: str) -> Target:
 def _things(words: str) -> tuple[tuple[Phrase, ...], str]:
     """The noun phrases in "the cat and the dog", and the scope if there are none."""
     found, scope = [], NOTHING
-    for part in _listed(words):
+    for part in listed(words):
         phrase = phrase_of(part)
         if phrase is None:
             continue
@@ -300,7 +300,7 @@ def _things(words: str) -> tuple[tuple[Phrase, ...], str]:
     return tuple(found), OBJECT if found else scope
 
 
-def _listed(words: str) -> list[str]:
+def listed(words: str) -> list[str]:
     """Split at "and", but not inside "black and white cat"."""
     parts: list[str] = []
     for part in words.split(" and "):
@@ -313,7 +313,7 @@ def _listed(words: str) -> list[str]:
 
 def _without_result(words: str) -> str:
     """ "the ball dark red" -> "the ball": what is left of the thing's name after make, turn or paint."""
-    *before, last = _listed(words)
+    *before, last = listed(words)
     kept = [part if part.split()[-1:] and part.split()[-1] not in COLOURS else _bare(part) for part in before]
     return " and ".join([*kept, _bare(last)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,12 +26,16 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Sam:
-    """SAM (padded square) or SAM 2 (stretched square)."""
+    """SAM (padded square) or SAM 2 (stretched square).
+
+    poll is called before a picture is looked at and before each batch of boxes, and may raise to interrupt.
+    """
 
     model: Any
     name: str
     side: int = 1024
     stretched: bool = False
+    poll: Callable[[], None] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -43,18 +48,24 @@ class Sam:
         masks = torch.zeros(boxes.shape[0], height, width)
         if not boxes.shape[0]:
             return masks
+        self._poll()
         size = self.inner_size(height, width)
         dtype = next(self.model.parameters()).dtype
         features = self.model.get_image_embeddings(self.prepared(image).to(self.device, dtype))
         scale = boxes.new_tensor([size[1] / width, size[0] / height] * 2)
         prompts = (boxes * scale).to(self.device, dtype)
         for start in range(0, boxes.shape[0], AT_ONCE):
+            self._poll()
             some = prompts[None, start : start + AT_ONCE]
             answer = self.model(image_embeddings=features, input_boxes=some, multimask_output=False)
             logits = answer.pred_masks[0].float()
             for i, plane in enumerate(logits):
                 masks[start + i] = (self.restored(plane[None], height, width)[0, 0] > 0).float().cpu()
         return masks
+
+    def _poll(self) -> None:
+        if self.poll is not None:
+            self.poll()
 
     def inner_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the square that the picture fills."""

@@ -22,6 +22,7 @@ from .targets import Targets, fill_boxes
 
 UNITS = ("% of diagonal", "pixels")
 MODES = ("soft", "precise", "box", "fused", "background")
+EMPTY = "its mask is empty, and so is that of the background"  # how the report's lines about such end
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class SoftMaskSettings:
 class SoftMasks:
     """The masks of one run: precise, soft and box [B,H,W] float32 in 0..1, and sentences about them.
 
+    Where precise is empty all are, the background's too: "all but the object" would be the whole picture, and
+    a miss of the detector would have the editor repaint everything. A mask left empty on purpose looks the
+    same and is treated the same.
+
     radius, sigma: what `grow` and `blur` were in pixels.
     """
 
@@ -65,7 +70,8 @@ class SoftMasks:
         if mode == "fused":
             return fuse((self.precise, self.soft, self.box), weights)
         if mode == "background":
-            return background_mask(self.precise, self.radius, self.sigma)
+            found = (self.precise > 0).flatten(1).any(dim=1)[:, None, None]
+            return background_mask(self.precise, self.radius, self.sigma) * found
         if mode not in MODES:
             raise EmuEditError(f"soft mask: {mode!r} is no kind of mask; pick one of {', '.join(MODES)}.")
         return getattr(self, mode)
@@ -153,9 +159,9 @@ def _report(targets: Targets, precise: Tensor, box: Tensor, boxes: list[int]) ->
     for index, count in enumerate(targets.counts):
         name = f"picture {index + 1}: " if len(boxes) > 1 else ""
         if before[index] == 0:
-            lines.append(f"{name}nothing found; its mask is empty")
+            lines.append(f"{name}nothing found; {EMPTY}")
         elif after[index] == 0:
-            lines.append(f"{name}only specks found, and dropped; its mask is empty")
+            lines.append(f"{name}only specks found, and dropped; {EMPTY}")
         else:
             found = f"{count} mask{'s' if count != 1 else ''}" if count else "no mask, so its boxes filled"
             lines.append(

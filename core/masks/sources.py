@@ -163,17 +163,31 @@ def text_to_mask(
     empty = Detections((NONE_FOUND,) * images.shape[0], *images.shape[1:3])
     if not wanted:
         return _without_a_thing(empty, target)
-    found = list(source.detect(images, wanted, replace(settings, max_instances=0)))
-    notes = [f"looked for {' and '.join(repr(phrase.text) for phrase in wanted)} with {source.name}"]
+    # Boxes first: a mask costs a segmenter time and H x W numbers, so only the chosen ones get theirs.
+    finder = source.detector if isinstance(source, Segmented) else source
+    found = list(finder.detect(images, wanted, replace(settings, max_instances=0)))
+    omitted = _left_out(finder, wanted)
+    asked = [repr(phrase.text) for phrase in wanted if phrase.text not in omitted]
+    notes = [f"looked for {' and '.join(asked)} with {source.name}"]
     owners = tuple(dict.fromkeys(Phrase(p.owner, p.owner.split()[-1]) for p in wanted if p.owner))
     lost = [i for i, found_here in enumerate(found) if not found_here.count]
     if owners and lost:
-        again = source.detect(images[lost], owners, replace(settings, max_instances=0))
+        again = finder.detect(images[lost], owners, replace(settings, max_instances=0))
         for i, found_here in zip(lost, again, strict=True):
             found[i] = found_here
         notes.append(f"where it was not found: {' and '.join(repr(owner.text) for owner in owners)}")
+        omitted += _left_out(finder, owners)
+    if omitted:
+        notes.append(f"not looked for, since {finder.name} has no room for so many: {', '.join(omitted)}")
     finds = [_chosen(here, wanted, settings, empty.height, empty.width) for here in found]
-    return replace(empty, found=tuple(finds), notes=tuple(notes))
+    masked = source.with_masks(images, finds) if isinstance(source, Segmented) else tuple(finds)
+    return replace(empty, found=masked, notes=tuple(notes))
+
+
+def _left_out(source: Source, phrases: Sequence[Phrase]) -> tuple[str, ...]:
+    """What a source says it has no room for; most have room for any list."""
+    said = getattr(source, "left_out", None)
+    return said(phrases) if said is not None else ()
 
 
 def _without_a_thing(empty: Detections, target: Target) -> Detections:
@@ -223,7 +237,7 @@ def _distance(box: Tensor, where: str, height: int, width: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A detector's boxes with a segmenter's masks in them."""
+    """A detector's boxes with a segmenter's masks in them, without doubles and within max_instances."""
 
     detector: Source
     segmenter: Any  # segment.Segmenter
@@ -237,7 +251,15 @@ class Segmented:
     ) -> tuple[Found, ...]:
         images = check_images(images, "the picture")
         found = self.detector.detect(images, phrases, settings)
+        return self.with_masks(images, [_chosen(here, (), settings, *images.shape[1:3]) for here in found])
+
+    def with_masks(self, images: Tensor, found: Sequence[Found]) -> tuple[Found, ...]:
+        """The same finds of pictures [B,H,W,3], each with the mask in its box."""
         return tuple(
             replace(here, masks=self.segmenter.segment(image, here.boxes)) if here.count else here
             for image, here in zip(images, found, strict=True)
         )
+
+    def left_out(self, phrases: Sequence[Phrase]) -> tuple[str, ...]:
+        """As the detector says."""
+        return _left_out(self.detector, phrases)

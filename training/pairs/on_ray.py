@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import EmuEditError
-from ...core.pairs import shards
 from .filtering import judge_of
 from .jobs import Jobs, known_names
 from .models import context_of, jobs_of, world_of
 from .plan import BuildPlan
-from .run import Results, Tell, build, numbers
-from .stages import Maker, items_from_json, items_of, items_to_json
+from .run import Results, Tell, build
+from .stages import Maker, completed, items_from_lines, items_to_lines
 from .store import Store
 
 WAVE = 4096
@@ -49,7 +48,8 @@ def on_ray(folder: Path, plan: BuildPlan, tell: Tell, workers: int = 0, gpus: fl
         names = tuple(getattr(jobs, "names", ()))
 
         def results(store: Store, total: int) -> Results:
-            return _results(ray, plan, Instructed(json.dumps(plan.to_json()), total, names), workers, gpus)
+            instructed = Instructed(json.dumps(plan.to_json()), total, names)
+            return _results(ray, plan, store, instructed, workers, gpus)
 
         return build(folder, plan, jobs, results, tell)
     finally:
@@ -69,7 +69,9 @@ def _ray() -> Any:
     return ray
 
 
-def _results(ray: Any, plan: BuildPlan, instructed: Instructed, workers: int, gpus: float) -> Results:
+def _results(
+    ray: Any, plan: BuildPlan, store: Store, instructed: Instructed, workers: int, gpus: float
+) -> Results:
     told = json.dumps(plan.to_json())
     options = ray.data.DataContext.get_current()
     options.enable_progress_bars = False
@@ -78,7 +80,8 @@ def _results(ray: Any, plan: BuildPlan, instructed: Instructed, workers: int, gp
     def results(chunks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         todo = iter(chunks)
         while wave := list(islice(todo, WAVE)):
-            data = ray.data.from_items([{"chunk": c} for c in wave], override_num_blocks=len(wave))
+            rows = [{"chunk": c, "known": store.written(c)} for c in wave]
+            data = ray.data.from_items(rows, override_num_blocks=len(wave))
             data = data.map(instructed, num_cpus=0.5)
             pool = ray.data.ActorPoolStrategy(size=min(workers, len(wave)))
             data = data.map(
@@ -93,7 +96,10 @@ def _results(ray: Any, plan: BuildPlan, instructed: Instructed, workers: int, gp
 
 
 class Instructed:
-    """Stage one, a task: chunk -> its jobs, as JSON lines. `names`: the driver's numbers of the pictures."""
+    """Stage one, a task: chunk and what is known of its jobs -> its jobs, both as items_to_lines writes them.
+
+    names: the driver's numbers of the pictures.
+    """
 
     def __init__(self, plan: str, total: int, names: tuple[str, ...]) -> None:
         self.plan, self.total, self.names = plan, total, names
@@ -101,11 +107,11 @@ class Instructed:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         plan, jobs = _planned(self.plan, self.names)
         try:
-            items = items_of(jobs.make, numbers(plan, int(row["chunk"]), self.total))
+            numbers = plan.numbers(int(row["chunk"]), self.total)
+            items = completed(items_from_lines(row["known"]), jobs.make, numbers)
         except EmuEditError as slip:
             return {"chunk": row["chunk"], "items": b"", "slip": str(slip)}
-        lines = b"\n".join(shards.dump(record) for record in items_to_json(items))
-        return {"chunk": row["chunk"], "items": lines, "slip": ""}
+        return {"chunk": row["chunk"], "items": items_to_lines(items), "slip": ""}
 
 
 @lru_cache(maxsize=2)
@@ -128,9 +134,8 @@ class Made:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if row["slip"]:
             return {"chunk": row["chunk"], "part": b"", "slip": row["slip"]}
-        items = items_from_json([json.loads(line) for line in row["items"].splitlines()])
         try:
-            part = self.maker.part(int(row["chunk"]), items)
+            part = self.maker.part(int(row["chunk"]), items_from_lines(row["items"]))
         except EmuEditError as slip:  # such as DiskFull: the driver ends the run with this sentence
             return {"chunk": row["chunk"], "part": b"", "slip": str(slip)}
         return {"chunk": row["chunk"], "part": part, "slip": ""}

@@ -98,6 +98,10 @@ class BuildPlan:
         """How many jobs the build may take at most."""
         return self.max_jobs or 40 * self.count + 400
 
+    def numbers(self, chunk: int, total: int) -> range:
+        """The jobs of a chunk, of `total` jobs; the last chunk may be shorter than the others."""
+        return range(chunk * self.chunk_jobs, min((chunk + 1) * self.chunk_jobs, total))
+
     def key(self, number: int, place: int = 0) -> str:
         """The key in its shard of the pair that is `place` among those kept of job `number`."""
         return f"{number * self.keep + place:08d}"

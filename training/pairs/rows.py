@@ -39,13 +39,15 @@ class Part:
     pairs: dict[str, dict[str, bytes]]
 
 
-def read_part(path: Path) -> Part:
-    """A part from its file."""
+def read_part(path: Path, pictures: bool = True) -> Part:
+    """A part from its file; without `pictures` its rows alone."""
     pairs: dict[str, dict[str, bytes]] = {}
     rows: list[dict[str, Any]] = []
     try:
         with tarfile.open(path) as archive:
             for member in archive:
+                if not pictures and member.name != ROWS:
+                    continue
                 data = archive.extractfile(member).read()  # type: ignore[union-attr]
                 if member.name == ROWS:
                     rows = [json.loads(line) for line in data.splitlines()]
@@ -136,3 +138,22 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
     except (OSError, ValueError) as damage:
         raise EmuEditError(f"{path} cannot be read ({damage}); build it again.") from damage
+
+
+def index_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The index's rows of one shard, from its records."""
+    for row in read_rows(path):
+        for one in sorted(row["candidates"], key=lambda one: one["key"]):
+            if one["key"]:
+                words, candidate = one["candidate"]["instruction"], one["candidate"]
+                yield {
+                    "key": one["key"],
+                    "shard": f"{path.stem}.tar",
+                    "task": one["verdict"]["task"],
+                    **{k: words[k] for k in shards.INDEX_COLUMNS if k in words and k != "task"},
+                    "mask_kind": candidate["mask_kind"],
+                    "width": one["width"],
+                    "height": one["height"],
+                    "seed": candidate["seed"],
+                    "rank": one["verdict"]["rank"],
+                }

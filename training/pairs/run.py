@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,11 +10,10 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.locks import only_one
-from ...core.pairs import shards
 from ...core.pairs.durable import write_whole
 from .jobs import Jobs, keep_names
 from .plan import BuildPlan
-from .stages import Item, Maker, items_from_json, items_of, items_to_json
+from .stages import Maker, completed, items_from_lines, items_to_lines
 from .store import Store
 
 Results = Callable[[Iterable[int]], Iterator[tuple[int, bytes]]]
@@ -24,36 +22,19 @@ MOST_FAULTS = 20
 """Jobs in turn that fail as nobody foresaw, after which something is wrong with more than them."""
 
 
-def numbers(plan: BuildPlan, chunk: int, total: int) -> range:
-    """The jobs of a chunk, of `total` jobs."""
-    return range(chunk * plan.chunk_jobs, min((chunk + 1) * plan.chunk_jobs, total))
-
-
 def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: int) -> Results:
     """Results made here, a chunk at a time; instructions are written down before they are used."""
 
     def results(chunks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         for chunk in chunks:
-            path = store.jobs_path(chunk)
-            items = _written_down(path)
-            if items is None:
-                made = items_of(jobs.make, numbers(plan, chunk, total))
-                lines = [shards.dump(record) for record in items_to_json(made)]
-                write_whole(path, b"".join(line + b"\n" for line in lines))
-                items = _from_lines(lines)  # not `made`: what a resumed build would read
-            yield chunk, maker.part(chunk, items)
+            known = store.written(chunk)
+            lines = items_to_lines(completed(items_from_lines(known), jobs.make, plan.numbers(chunk, total)))
+            if lines != known:
+                write_whole(store.jobs_path(chunk), lines)
+            # Read from the lines, not as made: what a resumed build would have.
+            yield chunk, maker.part(chunk, items_from_lines(lines))
 
     return results
-
-
-def _written_down(path: Path) -> list[Item] | None:
-    if not path.is_file():
-        return None
-    return _from_lines(path.read_bytes().splitlines())  # bytes: text would be split at U+2028 too
-
-
-def _from_lines(lines: Iterable[bytes]) -> list[Item]:
-    return items_from_json([json.loads(line) for line in lines])
 
 
 def build(

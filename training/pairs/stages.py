@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -99,17 +100,33 @@ def items_of(make: Callable[[Sequence[int]], list[Item]], numbers: Sequence[int]
     return [item for number in numbers for item in items_of(make, [number])]
 
 
-def items_to_json(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """A chunk's jobs as they are written down before they are used."""
-    return [
+def completed(
+    known: Sequence[Item], make: Callable[[Sequence[int]], list[Item]], numbers: Sequence[int]
+) -> list[Item]:
+    """The items of these jobs, of which the first are `known`, made or written down earlier: made are the
+    others, and again those that failed as nobody foresaw."""
+    todo = [
+        place
+        for place in range(len(numbers))
+        if place >= len(known) or (isinstance(item := known[place], Dropped) and item.stage == FAULT)
+    ]
+    made = items_of(make, [numbers[place] for place in todo]) if todo else []
+    items = dict(enumerate(known)) | dict(zip(todo, made, strict=True))
+    return [items[place] for place in sorted(items)]
+
+
+def items_to_lines(items: Sequence[Item]) -> bytes:
+    """A chunk's jobs as they are written down before they are used, a JSON text a line."""
+    records = (
         {"job": item.to_json()} if isinstance(item, PairJob) else {"dropped": item.to_json()}
         for item in items
-    ]
+    )
+    return b"".join(shards.dump(record) + b"\n" for record in records)
 
 
-def items_from_json(records: Sequence[Mapping[str, Any]]) -> list[Item]:
-    """The reverse of items_to_json."""
+def items_from_lines(lines: bytes) -> list[Item]:
+    """The reverse of items_to_lines. It takes bytes, for a text would be split at U+2028 too."""
     return [
         PairJob.from_json(record["job"]) if "job" in record else Dropped.from_json(record["dropped"])
-        for record in records
+        for record in map(json.loads, lines.splitlines())
     ]

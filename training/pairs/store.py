@@ -3,14 +3,15 @@
 A chunk of jobs becomes a part, work/CCCCCCCC.tar; when all parts of a shard are there, in order, the shard is
 written, then its records, then its summary, records/SSSSSSSS.json, which is what makes it count; only then do
 the parts go. Each file is whole or absent (core.pairs.durable). What a killed process had written of a shard
-without its summary is written again, with the same bytes, from the same parts.
+without its summary is written again, with the same bytes, from the same parts. How a build that was finished
+goes further: growth.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from ...core.locks import NAME as LOCK
 from ...core.pairs import shards
 from ...core.pairs.durable import clear_parts, is_part, remove, write_whole
 from ...core.pairs.index import write_index
-from . import doubles
+from . import doubles, growth
 from .plan import BuildPlan
-from .rows import Part, Tally, failed, kept_keys, read_part, read_rows
+from .rows import Part, Tally, failed, index_rows, kept_keys, read_part, read_rows
 
 PLAN, WORK = "build.json", "work"
 
@@ -76,12 +77,20 @@ class Store:
     def summary_path(self, shard: int) -> Path:
         return self.folder / shards.RECORDS / f"{shard:08d}.json"
 
+    def records_path(self, shard: int) -> Path:
+        return self.folder / shards.RECORDS / f"{shard:08d}.jsonl"
+
     def part_path(self, chunk: int) -> Path:
         return self.work / f"{chunk:08d}.tar"
 
     def jobs_path(self, chunk: int) -> Path:
         """Where a chunk's instructions lie, written down before they are used."""
         return self.work / f"{chunk:08d}.jobs.jsonl"
+
+    def written(self, chunk: int) -> bytes:
+        """A chunk's instructions as far as they are written down (stages.items_from_lines)."""
+        path = self.jobs_path(chunk)
+        return path.read_bytes() if path.is_file() else b""
 
     def summaries(self) -> Iterator[dict[str, Any]]:
         """The finished shards' summaries, in order."""
@@ -104,12 +113,12 @@ class Store:
         return sum(summary["pairs"] for summary in self.summaries())
 
     def _resume(self) -> None:
-        """Take up what is finished; a shard that was cut short is opened again if it may now be longer."""
+        """Take up what is finished; a shard that was cut short is opened again if it may now be longer.
+
+        Its files stay, and are what a finished build has, until the longer one is written.
+        """
         found = list(self.summaries())
-        if found and found[-1]["cut"] and (found[-1]["limit"] != self._limit()):
-            remove(self.folder / shards.MANIFEST)
-            remove(self.summary_path(len(found) - 1))
-            found.pop()
+        opened = found.pop() if growth.may_grow(found, self.plan, self.total) else None
         for summary in found:
             self.kept += summary["pairs"]
             self.tally.merge(summary["tally"])
@@ -117,12 +126,29 @@ class Store:
             self.seen.load(summary.get("digests", ""))
         self.shard = len(found)
         for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
-            if int(path.name[:8]) < self.shard * self.plan.chunks_per_shard:
+            chunk = int(path.name[:8])
+            if chunk < self.shard * self.plan.chunks_per_shard:
                 remove(path)
+            elif path == self.part_path(chunk):
+                self._open_short(chunk)
+        if opened:
+            rows = [*read_rows(self.records_path(self.shard)), *opened.get("rest", [])]
+            for chunk, some in growth.in_chunks(rows, self.plan):
+                if not self.part_path(chunk).is_file():
+                    self._write_down(chunk, some)
 
-    def _limit(self) -> list[int]:
-        """What cuts a shard: the pairs asked for, and the jobs that there are."""
-        return [self.plan.count, self.total]
+    def _open_short(self, chunk: int) -> None:
+        """Take back a part that was made when the jobs ended within its chunk, but for its instructions."""
+        rows = read_part(self.part_path(chunk), pictures=False).rows
+        if len(rows) < len(self.plan.numbers(chunk, self.total)):
+            self._write_down(chunk, rows)
+            remove(self.part_path(chunk))
+
+    def _write_down(self, chunk: int, rows: Iterable[growth.Row]) -> None:
+        """Write down again the instructions that rows were made from, unless as many are there."""
+        lines = growth.lines_of(rows)
+        if self.written(chunk).count(b"\n") < lines.count(b"\n"):
+            write_whole(self.jobs_path(chunk), lines)
 
     @property
     def pairs(self) -> int:
@@ -194,6 +220,7 @@ class Store:
         first, name = self.shard * self.plan.chunks_per_shard, f"{self.shard:08d}"
         room = self.plan.count - self.kept
         rows: list[bytes] = []
+        rest: list[dict[str, Any]] = []
         tally, pairs, jobs = Tally(), 0, 0
         digest, size = hashlib.sha256(), 0
 
@@ -203,7 +230,8 @@ class Store:
                 part = read_part(self.part_path(chunk))
                 for row in part.rows:
                     if pairs >= room:
-                        break  # whoever asks for more pairs later gets this job's then
+                        rest.append({name: row[name] for name in ("number", "job", "dropped")})
+                        continue  # whoever asks for more pairs later gets this job's then
                     if row["number"] in self._double:
                         doubles.drop(row)
                     data, count = _taken(row, part, room - pairs)
@@ -217,8 +245,11 @@ class Store:
             size += len(shards.TAR_END)
             yield shards.TAR_END
 
+        if self.summary_path(self.shard).is_file():  # of a finished build, which ends here to go further
+            remove(self.folder / shards.MANIFEST)
+            remove(self.summary_path(self.shard))
         write_whole(self.folder / shards.SHARDS / f"{name}.tar", pieces())
-        write_whole(self.folder / shards.RECORDS / f"{name}.jsonl", rows)
+        write_whole(self.records_path(self.shard), rows)
         summary = {
             "name": f"{name}.tar",
             "pairs": pairs,
@@ -226,7 +257,8 @@ class Store:
             "bytes": size,
             "sha256": digest.hexdigest(),
             "cut": cut,
-            "limit": self._limit() if cut else [],
+            "limit": [self.plan.count, self.total] if cut else [],
+            "rest": rest,
             "barren": self.barren,
             "digests": doubles.dump(self._fresh),
             "tally": tally.to_json(),
@@ -244,8 +276,8 @@ class Store:
         tally = Tally()
         for summary in found:
             tally.merge(summary["tally"])
-        records = (self.folder / shards.RECORDS / f"{n:08d}.jsonl" for n in range(len(found)))
-        index = write_index(self.folder, (pair for path in records for pair in _index_rows(path)))
+        records = map(self.records_path, range(len(found)))
+        index = write_index(self.folder, (pair for path in records for pair in index_rows(path)))
         manifest = {
             "pairs": self.kept,
             "jobs": sum(summary["jobs"] for summary in found),
@@ -270,22 +302,3 @@ def _taken(row: dict[str, Any], part: Part, room: int) -> tuple[bytes, int]:
             one["key"] = ""
     taken = keys[:room]
     return b"".join(shards.members(part.pairs[key]) for key in taken), len(taken)
-
-
-def _index_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The index's rows of one shard, from its records."""
-    for row in read_rows(path):
-        for one in sorted(row["candidates"], key=lambda one: one["key"]):
-            if one["key"]:
-                words, candidate = one["candidate"]["instruction"], one["candidate"]
-                yield {
-                    "key": one["key"],
-                    "shard": f"{path.stem}.tar",
-                    "task": one["verdict"]["task"],
-                    **{k: words[k] for k in shards.INDEX_COLUMNS if k in words and k != "task"},
-                    "mask_kind": candidate["mask_kind"],
-                    "width": one["width"],
-                    "height": one["height"],
-                    "seed": candidate["seed"],
-                    "rank": one["verdict"]["rank"],
-                }

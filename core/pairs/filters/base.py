@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,12 +25,36 @@ class Finding:
 
 class Filter(Protocol):
     """`name` is also the first score's name, or their names' beginning. `look` gives one Finding for each
-    candidate; what a candidate looks like to it must not depend on the others of the batch."""
+    candidate; what a candidate looks like to it must not depend on the others of the batch.
+
+    A filter that has nothing of a batch has an attribute `one_by_one = True`: it is given candidates singly,
+    so that a run can be stopped between them.
+    """
 
     @property
     def name(self) -> str: ...
 
     def look(self, candidates: Sequence[Candidate]) -> list[Finding]: ...
+
+
+class Poll:
+    """Asks a host whether to go on: `ask` raises what the host stops with.
+
+    It remembers that it raised. Hosts stop with an ordinary exception, which who forgives a filter's faults
+    must be able to tell from those; and asking again would not tell, since ComfyUI takes the user's wish
+    back as it raises.
+    """
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self.ask = ask
+        self.stopped: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.ask()
+        except BaseException as stop:
+            self.stopped = stop
+            raise
 
 
 @dataclass(frozen=True)

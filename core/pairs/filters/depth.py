@@ -26,7 +26,11 @@ LEAST_SEEN = 0.02  # share of the picture that must lie outside the mask to comp
 
 
 class DepthEstimator(Protocol):
-    """Relative depth, near or far bright, [B,h,w] of pictures [B,H,W,3] in 0..1; h, w may be others."""
+    """Depth, near or far bright, [B,h,w] of pictures [B,H,W,3] in 0..1; h, w may be others.
+
+    An estimator of distances in metres, large where far, has an attribute `metric = True`; any other's values
+    are relative and grow towards the viewer, wherever that matters (it does not to the filter below).
+    """
 
     @property
     def name(self) -> str: ...

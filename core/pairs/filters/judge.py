@@ -15,7 +15,7 @@ import torch
 from ...errors import EmuEditError
 from ..faults import FILTER_FAILED, told
 from ..records import Candidate, Score, Verdict
-from .base import Filter, Finding
+from .base import BATCH, Filter, Finding, Poll
 
 RANKED_BY = (("clip_direction", 1.0), ("outside", -1.0))
 
@@ -29,32 +29,42 @@ def judge_all(
     candidates: Sequence[Candidate],
     filters: Sequence[Filter],
     on_step: Callable[[int, int], None] | None = None,
+    poll: Poll | None = None,
 ) -> list[Verdict]:
     """One verdict for each candidate; every filter looks at every one, so that each keeps every score.
 
-    on_step(done, total) is called after each filter and may raise to interrupt. A filter that raises over a
-    candidate, or scores it NaN, fails it with a reason that begins with FILTER_FAILED; pictures that hold
-    values that are no finite numbers fail as "finite". A full disk raises EmuEditError.
+    on_step(done, total) is called after each filter and may raise to interrupt. poll is asked before every
+    look, at a few candidates or one; give the same one to a model that asks inside a look, and what it raises
+    there goes through too. A filter that raises over a candidate, or scores it NaN, fails it with a reason
+    that begins with FILTER_FAILED; pictures that hold values that are no finite numbers fail as "finite". A
+    full disk raises EmuEditError.
     """
     if not candidates:
         return []
     rows: list[list[Finding]] = [_unsound(one) for one in candidates]
     for done, each in enumerate(filters, 1):
-        for row, finding in zip(rows, _looked(each, candidates), strict=True):
-            row.append(finding)
+        size = 1 if getattr(each, "one_by_one", False) else BATCH
+        for start in range(0, len(candidates), size):
+            end = start + size
+            for row, finding in zip(rows[start:end], _looked(each, candidates[start:end], poll), strict=True):
+                row.append(finding)
         if on_step is not None:
             on_step(done, len(filters))
     return [_verdict(one, row) for one, row in zip(candidates, rows, strict=True)]
 
 
-def _looked(each: Filter, candidates: Sequence[Candidate]) -> list[Finding]:
+def _looked(each: Filter, candidates: Sequence[Candidate], poll: Poll | None) -> list[Finding]:
+    if poll is not None:
+        poll()
     try:
         return each.look(candidates)
     except Exception as problem:
+        if poll is not None and poll.stopped is not None:
+            raise poll.stopped from None  # no fault of the filter's: the user wants to stop
         reason = f"{FILTER_FAILED}{told(problem)}"
     if len(candidates) == 1:
         return [Finding((Score(each.name, None, None, False, reason),))]
-    return [_looked(each, [one])[0] for one in candidates]  # the others of the batch are not to blame
+    return [_looked(each, [one], poll)[0] for one in candidates]  # the others of the batch are not to blame
 
 
 def _unsound(one: Candidate) -> list[Finding]:

@@ -36,6 +36,7 @@ class LetteringFilter:
     reader: Reader
     least: float = 0.8
     name = "lettering"
+    one_by_one = True
 
     def __post_init__(self) -> None:
         check_share("the likeness of lettering", self.least)

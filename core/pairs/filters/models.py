@@ -19,6 +19,9 @@ from torch import Tensor
 from ...errors import EmuEditError
 from ...packages import need_class
 
+# Whose networks give metres by their nature. DepthPro is not among them: its network gives the inverse of
+# depth, and only the post-processing of transformers, which is not used here, makes metres of it.
+METRIC = ("glpn", "tipsv2_dpt", "zoedepth")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -79,6 +82,7 @@ class TransformersDepth:
     model: Any
     preparation: Preparation
     name: str
+    metric: bool = False
 
     @torch.inference_mode()
     def depth(self, images: Tensor) -> Tensor:
@@ -120,7 +124,17 @@ def load_depth(folder: str | Path, device: str = "cpu") -> TransformersDepth:
     """A depth estimator's folder: config.json, safetensors weights, preprocessor_config.json."""
     folder = Path(folder)
     model = _loaded(folder, "AutoModelForDepthEstimation", "depth estimator", device)
-    return TransformersDepth(model, Preparation.read(folder, 384), folder.name)
+    return TransformersDepth(model, Preparation.read(folder, 384), folder.name, is_metric(model.config))
+
+
+def is_metric(config: Any) -> bool:
+    """Whether a network of this transformers config gives distances, large where far, not nearness."""
+    # Depth Anything comes in both kinds. A DPT with a projection is DINOv2's, trained on metres (NYU, KITTI).
+    return (
+        config.model_type in METRIC
+        or getattr(config, "depth_estimation_type", "relative") == "metric"
+        or (config.model_type == "dpt" and bool(getattr(config, "add_projection", False)))
+    )
 
 
 def load_reader(folder: str | Path, device: str = "cpu") -> TrOcr:

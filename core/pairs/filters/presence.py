@@ -32,6 +32,7 @@ class PresenceFilter:
     detector: Source
     settings: DetectSettings = field(default_factory=DetectSettings)
     name = "present"
+    one_by_one = True
 
     def look(self, candidates: Sequence[Candidate]) -> list[Finding]:
         return [self._look(one) for one in candidates]

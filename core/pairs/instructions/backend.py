@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ class Request:
     """One question: a task and a caption, and the same as a chat with the answer's JSON schema.
 
     purpose: "instruction", or "object" for the question that reduces a possessive. seed: fixes all chance.
+    stopped: tells that nobody wants the answer any more; a backend that can leave off then does.
     """
 
     task: str
@@ -23,6 +24,7 @@ class Request:
     schema: Mapping[str, Any]
     seed: int
     purpose: str = "instruction"
+    stopped: Callable[[], bool] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,25 @@ forgives; what it gets wrong is asked again, as with any backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ...errors import EmuEditError
 from ...packages import need_class
 from .backend import Answer, Request, Trouble
 
+# `generate` draws from torch's global generator, so one thread at a time may seed it, draw and put it back:
+# not one for each model, for the generator is the process's.
+_DICE = Lock()
+
 
 class LocalModel:
-    """A chat model as a backend: sampled at temperature 0.9 and top-p 0.9 as in Emu Edit, seeded."""
+    """A chat model as a backend: sampled at temperature 0.9 and top-p 0.9 as in Emu Edit, seeded.
+
+    Answers of several threads are written one after the other. `model` may be moved between answers.
+    """
 
     writes_objects = True
 
@@ -56,9 +65,10 @@ class LocalModel:
         return cls(model.to(device), tokenizer, folder.name, **settings)
 
     def answer(self, request: Request) -> Answer:
-        """Samples one answer; the generator is seeded by the request and left as it was found."""
-        import torch
+        """Samples one answer; the generator is seeded by the request and left as it was found.
 
+        Raises Trouble where the exemplars are too long for the model, or when the request was stopped.
+        """
         ids = self._ids(request)
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit is not None and ids.shape[1] + 16 > limit:
@@ -68,12 +78,23 @@ class LocalModel:
                 broken=False,
             )
         room = self.longest if limit is None else min(self.longest, limit - ids.shape[1])
+        stopped = request.stopped or (lambda: False)
+        with _DICE:
+            written = None if stopped() else self._written(ids, room, request.seed, stopped)
+        if written is None or stopped():
+            raise Trouble("it was stopped", again=False, broken=False)
+        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        return Answer(text, ids.shape[1], len(written))
+
+    def _written(self, ids: Any, room: int, seed: int, stopped: Callable[[], bool]) -> Any:
+        """At most `room` tokens [L] that go on from `ids` [1,L]; `stopped` is asked after each."""
+        import torch
+
         device = next(self.model.parameters()).device
         ids = ids.to(device)
-        devices = [device] if device.type == "cuda" else []
         pad = self.tokenizer.pad_token_id
-        with torch.random.fork_rng(devices), torch.inference_mode():
-            torch.manual_seed(request.seed)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.inference_mode():
+            torch.manual_seed(seed)
             written = self.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -83,9 +104,9 @@ class LocalModel:
                 top_k=0,
                 max_new_tokens=room,
                 pad_token_id=self.tokenizer.eos_token_id if pad is None else pad,
-            )[0, ids.shape[1] :]
-        text = self.tokenizer.decode(written, skip_special_tokens=True)
-        return Answer(text, ids.shape[1], len(written))
+                stopping_criteria=[lambda ids, scores, **more: ids.new_full(ids.shape[:1], stopped()).bool()],
+            )
+        return written[0, ids.shape[1] :]
 
     def _ids(self, request: Request) -> Any:
         """The chat as tokens [1,L]: by the model's own template, else plainly role by role."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import Event, Lock
 
 from ...errors import EmuEditError
 from ..record_checks import check_task
@@ -41,6 +41,7 @@ Result = tuple[
     Written, bool, str
 ]  # what came of an order, whether the backend is away, the kind for the counts
 Waiting = tuple[Order, Future[Result]]
+Stopped = Callable[[], bool] | None  # as Request has it
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,9 @@ class Writer:
 
     sleep: called with seconds, where the orders are written. poll: called several times a second from the
     thread that reads `stream` while an answer is awaited; may raise to interrupt.
+
+    When `stream` is left before its end, orders under way are given up: nothing more is asked, and a backend
+    that heeds Request.stopped leaves off. A server's answer is not waited for.
     """
 
     def __init__(
@@ -140,14 +144,16 @@ class Writer:
             return
         pool = ThreadPoolExecutor(self.settings.workers)
         under_way: deque[Waiting] = deque()
+        stop = Event()  # of this stream: a writer may be asked for another
         try:
             for order in todo:
-                under_way.append((order, pool.submit(self._written, order)))
+                under_way.append((order, pool.submit(self._written, order, stop.is_set)))
                 if len(under_way) >= 2 * self.settings.workers:
                     yield self._next(under_way)
             while under_way:
                 yield self._next(under_way)
         finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _next(self, under_way: deque[Waiting]) -> tuple[Order, Result]:
@@ -158,19 +164,25 @@ class Writer:
             wait([future], POLL)
         return order, future.result()
 
-    def _written(self, order: Order) -> Result:
-        """The result, whether the backend seemed away at last, and the kind of result for the counts."""
+    def _written(self, order: Order, stopped: Stopped = None) -> Result:
+        """The result, whether the backend seemed away at last, and the kind of result for the counts.
+
+        Once `stopped` says so nobody reads it.
+        """
         reasons: list[str] = []
         detail: dict[str, str] = {}
         broken, kind = False, "nonsense"
         for attempt in range(self.settings.tries):
+            if stopped is not None and stopped():
+                reasons.append("it was stopped")
+                break
             asked = agent.request(order.task, order.caption, order.seed, attempt, self.settings.keep)
             text = ""
             try:
-                answer = self._asked(asked, attempt > 0)
+                answer = self._asked(replace(asked, stopped=stopped), attempt > 0)
                 text = answer.text
                 found = checked(order.task, order.caption, read_object(text))
-                return self._without_possessives(found, order, attempt, answer), False, ""
+                return self._without_possessives(found, order, attempt, answer, stopped), False, ""
             except Nonsense as problem:
                 reasons.append(str(problem))
                 detail = {"answer": text[:400]} if text else detail
@@ -202,7 +214,7 @@ class Writer:
         return min(self.settings.longest_wait, self.settings.wait * 2**attempt * stretch)
 
     def _without_possessives(
-        self, found: Instruction, order: Order, attempt: int, answer: Answer
+        self, found: Instruction, order: Order, attempt: int, answer: Answer, stopped: Stopped
     ) -> Instruction:
         metadata = {"backend": self.backend.name, "seed": order.seed, "attempt": attempt, **answer.metadata}
         bare: dict[str, str] = {}
@@ -210,15 +222,16 @@ class Writer:
             for name in ("original_object", "edited_object"):
                 thing = getattr(found, name)
                 if possessives.is_possessive(thing):
-                    bare[name] = self._bare(thing, order.seed)
+                    bare[name] = self._bare(thing, order.seed, stopped)
                     metadata[f"{name}_was"] = thing
         return replace(found, **bare, metadata=metadata)
 
-    def _bare(self, thing: str, seed: int) -> str:
+    def _bare(self, thing: str, seed: int, stopped: Stopped) -> str:
         """The thing alone: by the backend if it can, else, or if its answer is of no use, by the rule."""
         if self.backend.writes_objects:
             try:
-                return possessives.read(thing, self._asked(possessives.request(thing, seed), False).text)
+                asked = replace(possessives.request(thing, seed), stopped=stopped)
+                return possessives.read(thing, self._asked(asked, False).text)
             except (Nonsense, Trouble):
                 return possessives.by_rule(thing)
         return possessives.by_rule(thing)

@@ -26,11 +26,19 @@ from ..filters.models import Preparation, _loaded
 from .base import NoCandidate
 
 GREY = (0.299, 0.587, 0.114)
+LEAST_METRES = 0.1  # nearer is an estimator's slip, and its inverse would take the whole range for itself
 
 
 def nearness(depth: DepthEstimator, picture: Tensor) -> Tensor:
-    """[H,W] in 0..1, 1 nearest, of a picture [H,W,3]; for estimators whose values grow towards the viewer."""
+    """[H,W] in 0..1, 1 nearest, of a picture [H,W,3].
+
+    Metres are inverted, not negated: the inverse is what relative estimators give (disparity), so maps of
+    both kinds are alike; and in a perspective picture it is the inverse that is linear over a plane, so that
+    a floor has one normal from the feet to the horizon.
+    """
     found = depth.depth(picture[None]).float()
+    if getattr(depth, "metric", False):
+        found = found.clamp_min(LEAST_METRES).reciprocal()
     plane = F.interpolate(found[:, None], picture.shape[:2], mode="bicubic", align_corners=False)[0, 0]
     low, high = plane.aminmax()
     return (plane - low) / (high - low).clamp_min(1e-6)
