@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.masks.phrases import BACKGROUND, OBJECT, WHOLE, phrase_of, prompt_of, target_of
+from emu_edit.core.masks.phrases import BACKGROUND, OBJECT, WHOLE, listed, phrase_of, prompt_of, target_of
 from emu_edit.training.small.plans import PLANS
 from emu_edit.training.small.wording import NAMES
 
@@ -165,6 +165,20 @@ def test_nouns_and_prompts():
     assert prompt_of(target_of("Red Ball, the dog's tail").things) == "red ball. tail."
     assert target_of("add a hat to the dog").wanted(after=True)[0].text == "hat"
     assert target_of("make the ball blue").wanted(after=True)[0].text == "ball"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("black and white cat", ["black and white cat"]),
+        ("black and white cat and dog", ["black and white cat", "dog"]),
+        ("the red ball and the green cube", ["the red ball", "the green cube"]),
+        ("white house and black cat", ["white house", "black cat"]),
+        ("cat", ["cat"]),
+    ],
+)
+def test_things_are_parted_and_two_colours_of_one_thing_are_not(words, parts):
+    assert listed(words) == parts
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "?!", "\n", "the", "..."])

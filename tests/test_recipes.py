@@ -14,7 +14,7 @@ from toy_models import toy_backbone
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.masks.sources import NONE_FOUND, Found
 from emu_edit.core.pairs.recipes import generation, whole
-from emu_edit.core.pairs.recipes.base import BLANK, NoCandidate, RecipeContext, start, try_seed
+from emu_edit.core.pairs.recipes.base import BLANK, NoCandidate, RecipeContext, find, start, try_seed
 from emu_edit.core.pairs.recipes.table import RECIPES, candidates, missing, remake
 from emu_edit.core.pairs.recipes.text import PlainWriter, kind_of
 from emu_edit.core.pairs.records import Instruction, PairJob
@@ -228,6 +228,32 @@ def test_what_is_not_found_is_a_reason_and_what_is_missing_a_sentence():
         candidates(
             RecipeContext(picture=unreadable), PairJob("job", 1, replace(WORDS["style"], task="color"))
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("black and white cat", ["black and white cat"]),
+        ("the Black and White cat and the dog", ["black and white cat", "dog"]),
+        ("cat and dog", ["cat", "dog"]),
+        (
+            "red ball . green cube and black and yellow bee",
+            ["red ball", "green cube", "black and yellow bee"],
+        ),
+        ("the", ["the"]),  # no phrase is left, yet something was named
+    ],
+)
+def test_the_detector_is_asked_for_things_and_not_for_half_of_their_colours(words, asked):
+    phrases = []
+
+    class Recorder(LeftHalf):
+        def detect(self, images, wanted, settings):
+            phrases.extend(wanted)
+            return super().detect(images, wanted, settings)
+
+    one_job = job("local")
+    mask = find(RecipeContext(finder=Recorder()), real(one_job), words, one_job)
+    assert [phrase.text for phrase in phrases] == asked and float(mask.sum()) > 0
 
 
 def test_seeds_of_tries_do_not_collide():

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...backbone import Backbone
 from ...errors import EmuEditError
 from ...images import check_images
-from ...masks.phrases import Phrase, phrase_of
+from ...masks.phrases import Phrase, listed, phrase_of
 from ...masks.soft_mask import SoftMaskSettings, make_masks, size_in_pixels
 from ...masks.sources import DetectSettings, Source
 from ...masks.targets import collect
@@ -172,8 +172,9 @@ def find(context: RecipeContext, picture: Tensor, words: str, job: PairJob) -> T
         raise EmuEditError(f"the task {job.task} looks for objects, but there is no detector; give one.")
     if not words:
         raise NoCandidate(f"its instruction names no object to look for ({job.instruction.instruction!r}).")
-    things = [one.strip() for one in words.replace(" and ", " . ").split(" . ") if one.strip()]
-    phrases = [phrase_of(one) or Phrase(one, one.split()[-1]) for one in things]
+    # Lower case: `listed` knows the colours so, and detectors are asked so.
+    things = [one for part in words.lower().split(" . ") for one in listed(part) if one.strip()]
+    phrases = [phrase_of(one) or Phrase(one.strip(), one.split()[-1]) for one in things]
     found = context.finder.detect(picture[None], phrases, context.detect_settings)[0]
     if not found.count:
         raise NoCandidate(f"{words!r} was not found in the picture.")
