@@ -166,8 +166,12 @@ class SequentialEditThreshold:
                     mode, alpha, sigma, compare_in, None if detail < 0 else detail, specks, holes
                 ),
             )
+            within = None
             if size is not None:
                 edited = restore_size(edited, size)
+                # Around a crop lies the original, which neither moved nor drifted with the editor's picture.
+                if size.mode == "crop" and size.size == previous.shape[1:3]:
+                    within = _cropped(size)
             batch = max(len(previous), len(edited))
             if history is None:
                 history = begin(previous.expand(batch, -1, -1, -1) if len(previous) == 1 else previous)
@@ -177,9 +181,21 @@ class SequentialEditThreshold:
                 host.stop_if_interrupted()
                 bar.show(done, total)
 
-            result = keep_edit(previous, edited, drawn(mask, previous), settings, history, on_part)
+            drawn_mask = drawn(mask, previous)
+            result = keep_edit(previous, edited, drawn_mask, settings, history, on_part, within)
         assert result.history is not None
         return result.kept, result.mask, words(result, alpha), result.history
+
+
+def _cropped(size: SizeRecord) -> tuple[slice, slice]:
+    """Rows and columns of the original that Size Restore takes from the editor's picture, in whole pixels."""
+    sides = zip((size.top, size.left), size.guarded, size.size, size.scaled, strict=True)
+    # As in restore_size: from the pixel in which the crop begins to the one in which it ends.
+    rows, columns = (
+        slice(int(first * (own / scaled)), -int(-(first + length) * (own / scaled) // 1))
+        for first, length, own, scaled in sides
+    )
+    return rows, columns
 
 
 def words(result: KeepResult, alpha: float) -> str:
@@ -202,5 +218,7 @@ def words(result: KeepResult, alpha: float) -> str:
             line += f"; not moved: {motion['note']}"
         if drift is not None and drift["note"] != "not asked for":
             line += "; colours matched" if drift["moved"] else f"; colours left: {drift['note']}"
+        if "history" in entry:
+            line += "; much of the previous picture was changed without this node: the history begins anew"
         lines.append(line)
     return "\n".join(lines)

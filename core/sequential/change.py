@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,6 +30,8 @@ HIGH = 2.0
 SHARE = 0.35
 REACH = 2.0  # sigmas around a pixel that "nearby" means
 CLOSING = 2.0  # pixels: gaps that noise tears into thin parts
+# Pixels from what both pictures show that are still judged: an editor's small slip uncovers such a strip.
+UNSEEN = 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def change_mask(
     """Bool [B,H,W], True = edited, of two registered pictures [B,H,W,3].
 
     near: int64 [B,H,W], for each pixel the flat index of the nearest one that both pictures show (itself,
-    mostly); what only one shows is judged as that. None: all is shown.
+    mostly); what only one shows is judged as that within UNSEEN pixels, and unchanged beyond, where
+    there is no edit to take. None: all is shown.
     """
     settings.check()
     distance = _distance(previous, edited, settings)
@@ -85,7 +89,16 @@ def change_mask(
     changed = low_passed >= settings.alpha
     if settings.mode != "paper":
         changed = _hysteresis(low_passed, changed, settings)
-    return fill_holes(drop_specks(changed, settings.specks), settings.holes)
+    changed = fill_holes(drop_specks(changed, settings.specks), settings.holes)
+    return changed if near is None else changed & _within(near, UNSEEN)
+
+
+def _within(near: Tensor, reach: int) -> Tensor:
+    """Bool [B,H,W]: whether the pixel that `near` names lies within `reach` rows and columns."""
+    height, width = near.shape[1:]
+    down = near // width - torch.arange(height, device=near.device)[:, None]
+    along = near % width - torch.arange(width, device=near.device)
+    return (down.abs() <= reach) & (along.abs() <= reach)
 
 
 def _distance(previous: Tensor, edited: Tensor, settings: ChangeSettings) -> Tensor:

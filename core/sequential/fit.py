@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from ..errors import EmuEditError
 from ..images import resize_images
-from .geometry import compose, covered, inverse, sample
+from .align import MARGIN
+from .geometry import compose, covered, displacement, inverse, sample
 from .register import Registration, register
 
 FITS = ("auto", "stretch", "crop", "pad")
-# Sides rounded to multiples of 16 or 64 part proportions by so much; further apart, something was cut or
-# added.
-ALIKE = 0.04
+# Pixels: a crop to the next multiple of 16 parts proportions by a percent or less, so only those that agree
+# to a pixel's rounding are taken for the same.
+ALIKE = 1.0
+# Pixels a side, less than: what an editor cuts off whose sides must be multiples of 64.
+SLIVER = 64
+# Of two ways after which the pictures agree about as well, that is meant which leaves less motion to undo.
+CLOSE = 0.02
 
 
 def fit_map(how: str, size: tuple[int, int], edited: tuple[int, int], batch: int) -> Tensor:
     """[B,2,3]: a point of the previous picture of `size` (height, width) -> the same in one of size
     `edited`.
+
+    how: one of FITS but "auto", or "cut": the middle was cut out, by whole pixels, and not scaled.
     """
     (height, width), (new_height, new_width) = size, edited
+    if how == "cut":
+        x0, y0 = -float((width - new_width) // 2), -float((height - new_height) // 2)
+        return torch.tensor([[1.0, 0.0, x0], [0.0, 1.0, y0]]).repeat(batch, 1, 1)
     x, y = new_width / width, new_height / height
     if how == "crop":  # the picture filled the new frame and ran over it
         x = y = max(x, y)
@@ -33,15 +41,19 @@ def fit_map(how: str, size: tuple[int, int], edited: tuple[int, int], batch: int
 
 
 def choose_fit(how: str, size: tuple[int, int], edited: tuple[int, int]) -> tuple[str, ...]:
-    """The ways worth trying."""
+    """The ways worth trying, see `fit_map`; of those that agree equally well the first is meant."""
     if how not in FITS:
         raise EmuEditError(f"keep: {how!r} is no way to fit a picture; choose {', '.join(FITS)}.")
-    if how != "auto":
-        return (how,)
     (height, width), (new_height, new_width) = size, edited
-    if abs(math.log((new_width * height) / (new_height * width))) <= ALIKE:
-        return ("stretch",)
-    return ("stretch", "crop", "pad")
+    lost = height - new_height, width - new_width
+    # Without a loss on either side a cut is a crop of scale 1 already.
+    cut = ("cut",) if min(lost) > 0 else ()
+    if how != "auto":
+        return (how, *cut) if how == "crop" else (how,)
+    off = abs(new_width - width * new_height / height), abs(new_height - height * new_width / width)
+    if min(off) <= ALIKE:  # only slivers: a picture made half as large is no cut worth a registration
+        return ("stretch", *cut) if max(lost) < SLIVER else ("stretch",)
+    return ("stretch", "crop", *cut, "pad")
 
 
 def undo_fit(edited: Tensor, how: str, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -71,16 +83,19 @@ def place(
     """
     height, width = previous.shape[1:3]
     size = edited.shape[1], edited.shape[2]
-    best: tuple[float, str, Tensor, Tensor, Registration | None] | None = None
+    best: tuple[float, float, str, Tensor, Tensor, Registration | None] | None = None
     ways = choose_fit(how, (height, width), size)
     for way in ways:
         fitted, map_ = undo_fit(edited, way, height, width)
-        seen = register(previous, fitted, mask, rotation) if wanted or len(ways) > 1 else None
-        score = 0.0 if seen is None else float(seen.agreement.mean())
-        if best is None or score > best[0] + 0.02:
-            best = (score, way, fitted, map_, seen)
+        seen, score, motion = None, 0.0, 0.0
+        if wanted or len(ways) > 1:
+            seen = register(previous, fitted, _blind(map_, height, width, size, mask), rotation)
+            score = float(seen.agreement.mean())
+            motion = float(displacement(seen.map, height, width).mean())
+        if best is None or _better(score, motion, best[0], best[1]):
+            best = (score, motion, way, fitted, map_, seen)
     assert best is not None
-    _, way, fitted, map_, seen = best
+    *_, way, fitted, map_, seen = best
     if not wanted or seen is None or not bool(seen.found.any()):
         total = map_
     else:
@@ -88,7 +103,27 @@ def place(
         small = max(size) <= max(height, width)
         moved = sample(edited, total, height, width) if small else sample(fitted, seen.map, height, width)
         fitted = torch.where(seen.found[:, None, None, None], moved.clamp(0.0, 1.0), fitted)
-    return fitted, _nearest(total, height, width, size), way, seen if wanted else None
+    name = "crop" if way == "cut" else way
+    return fitted, _nearest(total, height, width, size), name, seen if wanted else None
+
+
+def _blind(
+    map_: Tensor, height: int, width: int, size: tuple[int, int], mask: Tensor | None
+) -> Tensor | None:
+    """The mask, and white too where the editor's picture shows nothing: its repeated border agrees with
+    nothing, and would speak against the very crop that it comes from.
+    """
+    if bool(covered(map_, height, width, *size).all()):
+        return mask
+    hidden = (~covered(map_, height, width, *size, MARGIN)).to(torch.float32)
+    return hidden if mask is None else torch.maximum(mask, hidden)
+
+
+def _better(score: float, motion: float, best: float, best_motion: float) -> bool:
+    """Registration undoes a wrong scale too, so that agreement alone does not tell a cut from a crop."""
+    if abs(score - best) > CLOSE:
+        return score > best
+    return motion < best_motion - 0.5
 
 
 def _nearest(map_: Tensor, height: int, width: int, size: tuple[int, int]) -> Tensor | None:

@@ -1,8 +1,9 @@
 """What many turns did to the first picture: where nothing ever changed, its own pixels come back.
 
 A chain of kept pictures has them anyway. The history is for chains that break: a turn that was fed the
-editor's raw output, or a picture that went through a JPEG file. It is a value, not a store: every turn
-returns a new one, so that loops, branches and caches cannot mix chains up.
+editor's raw output, or a picture that went through a JPEG file. A turn that was fed a picture which somebody
+changed all over begins the history anew. It is a value, not a store: every turn returns a new one, so that
+loops, branches and caches cannot mix chains up.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ import torch
 from torch import Tensor
 
 from ..errors import EmuEditError
+from ..filters import gaussian_low_pass
 from ..images import check_images
+from ..thresholding import ALPHA
 
 FORMAT = "emu-edit turn history"
 VERSION = 1
+# Pixels: an edit of the whole picture moves colours over areas; an editor's shift, blur and JPEG move them at
+# edges, to either side, and are gone from such a low-pass of the difference.
+AREA = 6.0
+# Of what no turn had changed yet. Five turns through benchmarks/editor.py reached 0.11 (six pictures, 256
+# px), a warm tint, grey or night 0.20 to 1.
+LARGE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +41,25 @@ class TurnHistory:
     first: Tensor
     changed: Tensor
     turns: tuple[dict[str, Any], ...] = ()
+
+    def follow(self, previous: Tensor, alpha: float = ALPHA) -> tuple[TurnHistory, list[int]]:
+        """(The history as it stands before a turn on `previous` [B,H,W,3], the pictures begun anew).
+
+        A picture is begun anew from `previous` if, beyond what the turns changed, more than LARGE of it
+        differs from the first by `alpha` (0..1) and more: it was edited outside the chain, in style or
+        colours, and the first picture must not come back under it.
+        """
+        # A turn that takes all for a change (0) or nothing (1, infinity) says nothing of earlier ones.
+        least = alpha if ALPHA <= alpha < 1 else ALPHA
+        count = len(previous)
+        first = self.first.to(previous).expand(count, -1, -1, -1)
+        changed = self.changed.to(previous.device).expand(count, -1, -1)
+        anew = [i for i in range(count) if _elsewhere(first[i], previous[i], ~changed[i], least)]
+        if not anew:
+            return self, anew
+        first, changed = first.clone(), changed.clone()
+        first[anew], changed[anew] = previous[anew], False
+        return TurnHistory(first, changed, self.turns), anew
 
     def restore(self, kept: Tensor, changed: Tensor, turn: Mapping[str, Any]) -> tuple[Tensor, TurnHistory]:
         """Add a turn: (the kept picture with the first one's bits where nothing ever changed, new
@@ -54,6 +82,18 @@ class TurnHistory:
             "changed": [run_lengths(plane) for plane in self.changed],
             "turns": list(self.turns),
         }
+
+
+def _elsewhere(first: Tensor, previous: Tensor, free: Tensor, alpha: float) -> bool:
+    """Whether most of [H,W,3] was changed where `free` [H,W] says that no turn did."""
+    total = int(free.sum())
+    if total == 0 or torch.equal(first, previous):
+        return False
+    seen = free.to(first.dtype)
+    planes = torch.cat([((previous - first) * seen[..., None]).movedim(-1, 0), seen[None]])
+    low = gaussian_low_pass(planes, AREA)
+    difference = (low[:3] / low[3].clamp(min=1e-6)).abs().mean(dim=0)
+    return int(((difference >= alpha) & free).sum()) > LARGE * total
 
 
 def begin(first: Tensor) -> TurnHistory:

@@ -50,6 +50,10 @@ class KeepSettings:
 # up to some hundred bytes for each, so that memory would otherwise grow with the batch.
 AT_A_TIME = 1 << 23
 
+# The least share of a picture outside a mask that tells a motion and a drift of colours. With less, as in an
+# all-white mask, the whole picture is measured on: both estimators are robust against edits.
+MEASURABLE = 0.05
+
 # What the thresholding alone did before there were other steps.
 PLAIN = KeepSettings(fit="stretch", register=False, colour="none")
 
@@ -77,17 +81,21 @@ def keep_edit(
     settings: KeepSettings | None = None,
     history: TurnHistory | None = None,
     on_part: Callable[[int, int], None] | None = None,
+    within: tuple[slice, slice] | None = None,
 ) -> KeepResult:
     """Of `edited` [b,h,w,3] take what changed against `previous` [B,H,W,3]; either batch may be 1.
 
     In order: undo the editor's resize, register, match colours on what is unchanged, compare, threshold, drop
     specks and fill holes, composite; with a history, go back to its first picture where nothing ever changed.
-    A step that finds nothing to do moves no bit. mask: [1|B,H,W], 1 = may change; outside it nothing does,
-    and it is not measured on. Every pixel of `kept` whose mask is 0 equals the previous picture's (or, with a
-    history, the first one's) bit for bit.
+    A step that finds nothing to do moves no bit. mask: [1|B,H,W], 1 = may change; outside it nothing does.
+    What it allows is not measured on, unless it allows nearly all. Every pixel of `kept` whose mask is 0
+    equals the previous picture's (or, with a history, the first one's) bit for bit.
 
     A large batch is worked on a few pictures at a time, so that memory beyond inputs and outputs stays that
     of AT_A_TIME pixels; on_part is told how many pictures of how many are done, and may raise to interrupt.
+
+    within: rows and columns outside which `edited`, of the previous picture's size, shows no editor's work.
+    There the previous picture stays, and the registration is of the part within, about its middle.
     """
     settings = settings or KeepSettings()
     settings.check()
@@ -115,11 +123,11 @@ def keep_edit(
     done = []
     for piece in pieces:
         here = None if allowed is None else allowed[piece]
-        done.append(_keep(previous[piece], edited[piece], here, settings))
+        done.append(_keep(previous[piece], edited[piece], here, settings, within))
         if on_part is not None:
             on_part(min(piece.stop, count), count)
     kept, soft = _joined([part.kept for part in done]), _joined([part.mask for part in done])
-    report = {
+    report: dict[str, Any] = {
         "size": {
             "previous": list(size),
             "edited": list(own),
@@ -130,6 +138,9 @@ def keep_edit(
         "pictures": [entry for part in done for entry in part.pictures],
     }
     if history is not None:
+        history, anew = history.follow(previous, settings.change.alpha)
+        for index in anew:
+            report["pictures"][index]["history"] = "begun anew: much of the previous picture differs"
         kept, history = history.restore(kept, soft > 0, report)
     return KeepResult(kept, soft, report, history, _one_registration([part.seen for part in done]))
 
@@ -145,16 +156,28 @@ class _Part:
     pictures: list[dict[str, Any]]
 
 
-def _keep(previous: Tensor, edited: Tensor, allowed: Tensor | None, settings: KeepSettings) -> _Part:
+def _keep(
+    before: Tensor,
+    edited: Tensor,
+    allowed: Tensor | None,
+    settings: KeepSettings,
+    within: tuple[slice, slice] | None,
+) -> _Part:
     """The steps, for as many pictures as may be in memory at a time."""
+    rows, columns = within or (slice(None), slice(None))
+    previous = before[:, rows, columns]
+    if within is not None:
+        edited = edited[:, rows, columns]
+        allowed = None if allowed is None else allowed[:, rows, columns]
     size, own = previous.shape[1:3], edited.shape[1:3]
+    measured = _measured(allowed)
     near, way, seen, match = None, "stretch", None, None
     if settings.register or settings.fit != "stretch" or own != size:
         edited, near, way, seen = place(
-            previous, edited, settings.fit, settings.register, settings.rotation, allowed
+            previous, edited, settings.fit, settings.register, settings.rotation, measured
         )
     if settings.colour != "none":
-        match = match_colour(previous, edited, allowed, settings.colour)
+        match = match_colour(previous, edited, measured, settings.colour)
         edited = match.apply(edited)
     change = settings.change
     if near is None and change == ChangeSettings(alpha=change.alpha, sigma=change.sigma):
@@ -165,7 +188,20 @@ def _keep(previous: Tensor, edited: Tensor, allowed: Tensor | None, settings: Ke
     if allowed is not None:
         soft = soft * allowed
     kept = composite(previous, edited, soft)
-    return _Part(kept, soft, way, seen, _entries(seen, match, soft, previous, kept))
+    if within is not None:
+        inner, soft = soft, before.new_zeros(before.shape[:3])
+        soft[:, rows, columns] = inner
+        part, kept = kept, before.clone()
+        kept[:, rows, columns] = part
+    return _Part(kept, soft, way, seen, _entries(seen, match, soft, before, kept))
+
+
+def _measured(allowed: Tensor | None) -> Tensor | None:
+    """What is not to be measured on: the mask [B,H,W], but nothing where it leaves too little."""
+    if allowed is None:
+        return None
+    outside = (allowed < 0.001).to(torch.float32).mean(dim=(1, 2))
+    return allowed * (outside >= MEASURABLE)[:, None, None]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
