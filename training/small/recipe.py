@@ -32,7 +32,7 @@ class Recipe:
     # The diffusion
     train_steps: int = 1000
     beta_end: float = 0.02  # Stable Diffusion's is 0.012; smaller patches want more noise
-    pure_noise_share: float = 0.8  # it edits in one step, from pure noise: that step is what counts
+    pure_noise_share: float = 0.9  # it edits in one step, from pure noise: that step is what counts
     # Conditioning dropout, from one draw: (text, text and image, image)
     dropped: tuple[float, float, float] = (0.05, 0.02, 0.02)
     dropped_image_weight: float = 0.1
