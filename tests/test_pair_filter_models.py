@@ -12,7 +12,7 @@ from test_pair_filters import candidate, scores_of, words
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs.filters.depth import DepthFilter
 from emu_edit.core.pairs.filters.lettering import LetteringFilter
-from emu_edit.core.pairs.filters.models import Preparation, is_metric, load_depth, load_reader
+from emu_edit.core.pairs.filters.models import IMAGENET, Preparation, is_metric, load_depth, load_reader
 from emu_edit.core.pairs.recipes.annotators import DepthAnnotator
 from emu_edit.core.pairs.records import Candidate
 
@@ -141,6 +141,24 @@ def test_pictures_are_prepared_as_the_folder_says():
     assert Preparation(32, 48)(wide).shape == (1, 3, 32, 48)
     grey = Preparation(8, 8, mean=(0.5,) * 3, std=(0.25,) * 3)(torch.full((1, 8, 8, 3), 0.75))
     assert torch.allclose(grey, torch.ones_like(grey))
+
+
+@pytest.mark.parametrize(
+    ("told", "white"),
+    [
+        (None, (1 - IMAGENET[0][0]) / IMAGENET[1][0]),
+        ({"do_rescale": True, "size_divisor": 4}, 1.0),  # GLPN's: no mean is known, none is taken off
+        ({"do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}, 1.0),
+        ({"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}, 2.0),
+        ({"do_rescale": False, "image_mean": [100.0] * 3, "image_std": [50.0] * 3}, 3.1),  # DPT on DINOv2
+        ({"rescale_factor": 1 / 127.5, "image_mean": [1.0] * 3, "image_std": [1.0] * 3}, 1.0),
+    ],
+)
+def test_white_becomes_what_the_folder_says(told, white, tmp_path):
+    if told is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    planes = Preparation.read(tmp_path, 8)(torch.ones(1, 8, 8, 3))
+    assert float(planes[0, 0, 0, 0]) == pytest.approx(white, rel=1e-5)
 
 
 def test_a_reader_from_a_folder(tmp_path):

@@ -27,7 +27,9 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Preparation:
-    """Sides in pixels (a multiple of `multiple`), whether the proportions are kept, mean and deviation."""
+    """Sides in pixels (a multiple of `multiple`), whether the proportions are kept, what 1.0 becomes, and the
+    mean and deviation of that.
+    """
 
     height: int
     width: int
@@ -35,6 +37,7 @@ class Preparation:
     keep_ratio: bool = False
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
+    white: float = 1.0
 
     @classmethod
     def read(cls, folder: Path, size: int) -> Preparation:
@@ -50,13 +53,17 @@ class Preparation:
             height, width = sides.get("height", short), sides.get("width", short)
         else:
             height = width = sides
+        # A processor that knows no mean, such as GLPN's, does not normalise.
+        normalised = told.get("do_normalize", "image_mean" in told or not told)
+        rescaled = told.get("do_rescale", True)
         return cls(
             int(height),
             int(width),
-            int(told.get("ensure_multiple_of") or 1),
+            int(told.get("ensure_multiple_of") or told.get("size_divisor") or 1),
             bool(told.get("keep_aspect_ratio", False)),
-            tuple(told.get("image_mean") or IMAGENET[0]),
-            tuple(told.get("image_std") or IMAGENET[1]),
+            tuple(told.get("image_mean") or IMAGENET[0]) if normalised else (0.0, 0.0, 0.0),
+            tuple(told.get("image_std") or IMAGENET[1]) if normalised else (1.0, 1.0, 1.0),
+            255 * float(told.get("rescale_factor") or 1 / 255) if rescaled else 255.0,
         )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -71,6 +78,7 @@ class Preparation:
         ]
         planes = images.movedim(-1, 1).float().clamp(0, 1)
         planes = F.interpolate(planes, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        planes = planes * self.white
         shape = (1, 3, 1, 1)
         return (planes - planes.new_tensor(self.mean).view(shape)) / planes.new_tensor(self.std).view(shape)
 
