@@ -204,7 +204,7 @@ def make_resident(detector: Any) -> None:
 def cancellable(detector: Any, poll: Callable[[], None] | None = None) -> Any:
     """The same detector, asking `poll` between steps, pictures and batches of boxes (was Cancel pressed?).
 
-    A copy: make_resident wants the detector itself.
+    A copy, which make_resident knows as it knows the detector itself.
     """
     from ..core.masks.detect import GroundingDino
     from ..core.masks.painted import EditorSource
@@ -217,7 +217,10 @@ def cancellable(detector: Any, poll: Callable[[], None] | None = None) -> Any:
     if isinstance(detector, EditorSource):
         return replace(detector, on_step=lambda info: ask())
     if isinstance(detector, (GroundingDino, Sam)):
-        return replace(detector, poll=ask)
+        copy = replace(detector, poll=ask)
+        if detector in _handles:
+            _handles[copy] = _handles[detector]
+        return copy
     return detector
 
 

@@ -169,6 +169,7 @@ class MakePair:
     ) -> tuple[Any, ...]:
         from ..core.pairs.pair_settings import PairSettings
         from ..core.pairs.recipes.base import MASKED
+        from ..core.pairs.recipes.table import RECIPES
         from ..core.pairs.records import Instruction
 
         with host.slips_of(self):
@@ -197,9 +198,11 @@ class MakePair:
                 base, steps=steps or None, guidance=guidance or None, sampler=sampler, size=size or None
             )
             work = Work(model, settings, control, seed, candidates)
-            if masks or (detector is None and instructions is None and pictures is None):
+            recipe = RECIPES.get(wanted[0].task)
+            starts_from_one = pictures is not None and recipe is not None and "picture" in recipe.needs
+            if masks or (detector is None and instructions is None and not starts_from_one):
                 if pictures is not None:
-                    work.notes.append("pictures are for recipes; under masks both pictures are generated.")
+                    work.notes.append("pictures are not used here: both pictures are generated.")
                 work.by_hand(wanted[0], masks, listed(words) or None)
             else:
                 if detector is not None:

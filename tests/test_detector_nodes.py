@@ -13,8 +13,17 @@ from emu_edit.core.errors import EmuEditError
 from emu_edit.core.masks.loading import load_detector, load_segmenter
 from emu_edit.core.masks.phrases import target_of
 from emu_edit.core.masks.sources import NONE_FOUND, DetectSettings, Found, Segmented, text_to_mask
-from emu_edit.nodes import host
-from emu_edit.nodes.detectors import AFTER, EDITOR, NONE, NOW, LoadDetector, TextToMask, models
+from emu_edit.nodes import detectors, host
+from emu_edit.nodes.detectors import (
+    AFTER,
+    EDITOR,
+    NONE,
+    NOW,
+    LoadDetector,
+    TextToMask,
+    cancellable,
+    models,
+)
 
 NUMBERS = {"threshold": 0.3, "text_threshold": 0.25, "max_instances": 0}
 
@@ -130,3 +139,18 @@ def test_the_bundled_editor_marks_things():
     assert "Segment task" in source.name
     mask, _, _, report = TextToMask().find(source, toy_pictures(1), "the ball", NOW, **NUMBERS)
     assert mask.shape == (1, 64, 64) and "looked for 'ball'" in report
+
+
+def test_a_cancellable_copy_is_brought_to_its_device_like_the_detector(tmp_path, monkeypatch):
+    toy_dino(tmp_path / "dino")
+    toy_sam(tmp_path / "sam")
+    both = Segmented(load_detector(tmp_path / "dino"), load_segmenter(tmp_path / "sam"))
+    for part in (both.detector, both.segmenter):
+        detectors._handles[part] = object()
+    brought = []
+    memory = SimpleNamespace(load_models_gpu=lambda handles, force_full_load: brought.append(list(handles)))
+    monkeypatch.setattr(host, "comfy_memory", memory)
+    for one in (both, cancellable(both), both.detector, cancellable(both.detector)):
+        detectors.make_resident(one)
+    assert brought[0] == brought[1] and len(brought[0]) == 2
+    assert brought[2] == brought[3] == brought[0][:1]

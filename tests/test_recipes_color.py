@@ -32,7 +32,7 @@ SAID = {
         the exposure so that it's less dark; increase the brightness without changing the contrast; I want
         the whole photo to be lighter; make the dim room brighter; light it up; Make the shot brighter, it
         came out too dark; don't make it so dark; don’t make it so dim; a brighter version of this
-        dark picture
+        dark picture; Lightening the photo
     """,
     ("brightness", -1): """
         Turn down the brightness; tone the brightness down; take the exposure down a stop; darken the
@@ -60,8 +60,9 @@ SAID = {
     """,
     ("saturation", 1): """
         make the colors pop more vividly; make it more vibrant; saturate the picture; turn up the
-        saturation; Crank up the saturation; boost the colors; Make the colours more intense; bring up the
-        colors; raise the vibrance; more color; enhance the colours; make the dull colors vivid; make it
+        saturation; oversaturate the picture; Crank up the saturation; boost the colors; Make the colours
+        more intense; bring up the colors; raise the vibrance; more color; enhance the colours;
+        make the dull colors vivid; make it
         less dull; less muted; make the faded photo more colorful; the colors are too pale; stronger
         colors; add colour; The photo is too washed out; intensify the colors; turn the colours up; make
         the colors richer; make the muted colours vivid; make the photo less desaturated; lift the

@@ -46,13 +46,14 @@ def choose_fit(how: str, size: tuple[int, int], edited: tuple[int, int]) -> tupl
         raise EmuEditError(f"keep: {how!r} is no way to fit a picture; choose {', '.join(FITS)}.")
     (height, width), (new_height, new_width) = size, edited
     lost = height - new_height, width - new_width
-    # Without a loss on either side a cut is a crop of scale 1 already.
-    cut = ("cut",) if min(lost) > 0 else ()
+    # Without a loss on either side a cut is a crop of scale 1 already; and editors cut slivers off, to fit a
+    # multiple: a picture made half as large is no cut worth a registration.
+    cut = ("cut",) if min(lost) > 0 and max(lost) < SLIVER else ()
     if how != "auto":
         return (how, *cut) if how == "crop" else (how,)
     off = abs(new_width - width * new_height / height), abs(new_height - height * new_width / width)
-    if min(off) <= ALIKE:  # only slivers: a picture made half as large is no cut worth a registration
-        return ("stretch", *cut) if max(lost) < SLIVER else ("stretch",)
+    if min(off) <= ALIKE:
+        return ("stretch", *cut)
     return ("stretch", "crop", *cut, "pad")
 
 
