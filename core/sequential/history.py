@@ -26,8 +26,8 @@ VERSION = 1
 # Pixels: an edit of the whole picture moves colours over areas; an editor's shift, blur and JPEG move them at
 # edges, to either side, and are gone from such a low-pass of the difference.
 AREA = 6.0
-# Of what no turn had changed yet. Five turns through benchmarks/editor.py reached 0.11 (six pictures, 256
-# px), a warm tint, grey or night 0.20 to 1.
+# Share of what no turn had changed yet: above what several raw turns of an editor leave, below a change of
+# tint or weather.
 LARGE = 0.15
 
 
