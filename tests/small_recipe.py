@@ -11,6 +11,7 @@ TINY = Recipe(
     text_layers=1,
     text_heads=2,
     channels=(8, 16),
+    layers=(1, 1),
     words_on=(True, True),
     head_width=8,
     groups=4,

@@ -125,7 +125,7 @@ def test_scenes_come_only_where_they_are_asked_for():
     assert Pictures(5, 64, layouts=True)[0]["after"].shape == (ANSWERS, 8, 8)
 
 
-LEVELS = replace(TINY, patch=4, latent_channels=12, channels=(8, 12, 16), words_on=(False, True, True))
+LEVELS = replace(TINY, patch=4, latent_channels=12, channels=(8, 12, 16), layers=(1, 1, 1), words_on=(False, True, True))
 
 
 @pytest.fixture(scope="module", params=[TINY, LEVELS], ids=["two grids", "three"])

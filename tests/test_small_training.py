@@ -26,7 +26,7 @@ from emu_edit.training.small.journal import Journal
 from emu_edit.training.small.models import build_editor
 from emu_edit.training.small.muon import orthogonalised, split_parameters
 from emu_edit.training.small.objective import Trainee
-from emu_edit.training.small.start import taken_over
+from emu_edit.training.small.start import layers_of, taken_over
 from emu_edit.training.small.train import train
 
 
@@ -331,7 +331,7 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     cut = taken_over(told, build_editor(fewer, words, pictures, seed=8), fewer).unet.conv_in.weight
     assert torch.equal(cut, first[:, : cut.shape[1]]) and cut.shape[1] == 2 * TINY.latent_channels + 8
 
-    finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), words_on=(False, True, True))
+    finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), layers=(1, 1, 1), words_on=(False, True, True))
     deeper = taken_over(old, build_editor(finer, words, pictures, seed=3), finer)
     known, found = old.unet.state_dict(), deeper.unet.state_dict()
     for name in ("mid_block.resnets.0.conv1.weight", "up_blocks.0.resnets.0.conv1.weight"):
@@ -351,6 +351,29 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     with pytest.raises(EmuEditError, match=r"tasks have width 16, not 8"):
         other = replace(TINY, text_width=8)
         taken_over(old, build_editor(other, words, pictures), other)
+
+
+def test_further_layers_begin_by_doing_nothing():
+    pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    inputs = torch.randn(2, build_editor(TINY, ["red"], pictures).unet.config.in_channels, 8, 8), 500
+    for attention, was, now in (
+        ((False, True), (1, 1), (3, 1)),
+        ((True, True), (1, 1), (2, 3)),
+        ((True, True), (2, 1), (3, 2)),
+    ):
+        small, large = (replace(TINY, layers=layers, words_on=attention) for layers in (was, now))
+        old = build_editor(small, ["red"], pictures, seed=1)
+        torch.nn.init.normal_(old.unet.conv_out.weight, std=0.1)
+        grown = taken_over(old, build_editor(large, ["red"], pictures, seed=2), large)
+        assert layers_of(grown.unet) == now
+        said = {"encoder_hidden_states": torch.randn(2, 32, 16), "class_labels": torch.ones(2, 16)}
+        with torch.no_grad():
+            before, after = (e.unet(*inputs, **said).sample for e in (old, grown))
+        assert before.std() > 0.1 and torch.allclose(before, after, atol=1e-5)
+        # And yet they learn: what they hand on is the first to move.
+        grown.unet(*inputs, **said).sample.square().mean().backward()
+        for block in (grown.unet.down_blocks[0].resnets[-1], grown.unet.up_blocks[-1].resnets[1]):
+            assert not block.conv2.weight.any() and block.conv2.weight.grad.abs().max() > 0
 
 
 def test_the_base_is_the_editor_without_picture_and_task(whole_run, tmp_path):

@@ -49,22 +49,22 @@ ALL_TASKS = TASKS = TASK_IDS
 
 #: How often a trainer should draw each task: more for what is harder to learn.
 TASK_WEIGHTS: dict[str, float] = {
-    "local": 1.6,
-    "remove": 1.2,
+    "local": 1.8,
+    "remove": 0.8,
     "add": 1.6,
-    "texture": 1.2,
-    "background": 1.4,
-    "global": 1.0,
-    "style": 1.0,
-    "text": 1.4,
+    "texture": 1.6,
+    "background": 0.8,
+    "global": 0.7,
+    "style": 1.6,
+    "text": 1.8,
     "detect": 1.0,
-    "segment": 0.8,
+    "segment": 0.6,
     "color": 0.7,
-    "depth": 1.0,
+    "depth": 1.1,
     "segmentation": 1.0,
-    "pose": 1.0,
+    "pose": 0.8,
     "normal": 1.0,
-    "sketch": 1.0,
+    "sketch": 1.6,
 }
 assert tuple(TASK_WEIGHTS) == TASKS
 MAX_WORDS = 30  # of an instruction: 32 tokens with its start and end

@@ -75,7 +75,7 @@ def build_unet(recipe: Recipe):
         sample_size=recipe.picture // recipe.patch,
         in_channels=2 * recipe.latent_channels + CHANNELS * recipe.position_frequencies,
         out_channels=recipe.latent_channels + 1,  # one gate: see picture_change
-        layers_per_block=1,
+        layers_per_block=recipe.layers,
         block_out_channels=recipe.channels,
         down_block_types=tuple("CrossAttnDownBlock2D" if here else "DownBlock2D" for here in words),
         # On the coarsest grid the way down and the middle have it; once more would bring little.

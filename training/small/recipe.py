@@ -24,6 +24,7 @@ class Recipe:
     texts: int = 250_000  # read before the first picture: see reading.py
     # The U-Net, on grids of 32, 16 and 8 for a picture of 128 pixels
     channels: tuple[int, ...] = (64, 96, 160)
+    layers: tuple[int, ...] = (3, 1, 1)  # the finest grid draws what the others have understood
     words_on: tuple[bool, ...] = (False, True, True)  # where attention stands
     head_width: int = 32
     position_frequencies: int = 5  # up to 8 waves, which 64 pixels cannot tell: see core/positions.py

@@ -46,6 +46,7 @@ def check_recipe(editor: DiffusersBackbone, recipe: Recipe, run: Path) -> None:
     """Raise EmuEditError when a run's editor is not of this recipe: an earlier version may have begun it."""
     pairs = {
         "grids": (tuple(editor.unet.config.block_out_channels), recipe.channels),
+        "layers": (layers_of(editor.unet), recipe.layers),
         "patches": (getattr(editor.vae.config, "patch_size", None), recipe.patch),
         "latent channels": (editor.latent_channels, recipe.latent_channels),
         "latent input": (editor.latent_input, LATENT_INPUT),
@@ -63,9 +64,10 @@ def check_recipe(editor: DiffusersBackbone, recipe: Recipe, run: Path) -> None:
 def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
     """`fresh` with all of `old` that fits: words, tasks, and each layer of the same place and shape.
 
-    Grids are matched from the coarsest up, so a network that got finer ones keeps its inside, and new
-    attention starts where it changes nothing. An editor of the same recipe is taken over whole. Raises
-    EmuEditError for an editor that predicts something else or has task vectors of another width.
+    Grids are matched from the coarsest up, so a network that got finer ones keeps its inside; further
+    layers of a grid and new attention start where they change nothing. An editor of the same recipe is taken
+    over whole. Raises EmuEditError for an editor that predicts something else or has task vectors of another
+    width.
     """
     if old.predicts != "change" or old.task_width != fresh.task_width or old.conditioner is None:
         raise EmuEditError(
@@ -96,17 +98,20 @@ def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe)
     )
 
 
+def layers_of(unet) -> tuple[int, ...]:
+    """How many layers (a residual block, with its attention) each grid has on the way down, finest first."""
+    layers = unet.config.layers_per_block
+    return (layers,) * len(unet.config.block_out_channels) if isinstance(layers, int) else tuple(layers)
+
+
 def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
     """The weights of `fresh` with those of `old` in place; first and last layer only with `outer`."""
-    further = len(old.config.block_out_channels) - len(fresh.config.block_out_channels)
     known, weights = old.state_dict(), fresh.state_dict()
+    counts = layers_of(old), layers_of(fresh)
     for name, weight in weights.items():
-        part, _, rest = name.partition(".")
-        if part == "down_blocks":  # counted from the finest grid
-            number, _, rest = rest.partition(".")
-            found = known.get(f"{part}.{int(number) + further}.{rest}")
-        else:
-            found = known.get(name)
+        part = name.partition(".")[0]
+        place = _place(name, *counts)
+        found = None if place is None else known.get(place)
         if (
             found is not None
             and found.shape == weight.shape
@@ -116,9 +121,43 @@ def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
         elif outer and name == "conv_in.weight" and found is not None and len(found) == len(weight):
             more = weight.shape[1] - found.shape[1]  # waves of position, the finest last
             weights[name] = functional.pad(found, (0, 0, 0, 0, 0, more))  # or without some, if less than 0
+        elif place is None:
+            weights[name] = _idle(name, weight)
         elif found is None and ".attentions." in name and ".proj_out." in name:
             weights[name] = torch.zeros_like(weight)
     return weights
+
+
+def _place(name: str, old: tuple[int, ...], fresh: tuple[int, ...]) -> str | None:
+    """Where the weight `name` of a network of `fresh` layers stands in one of `old`; None: in a further layer.
+
+    The way down ends with its further layers; the way up has them after its first, which takes what the
+    last of the way down gives, so that every layer goes on reading what it did.
+    """
+    parts = name.split(".")
+    if parts[0] not in ("down_blocks", "up_blocks"):
+        return name
+    down, level = parts[0] == "down_blocks", int(parts[1])
+    grid = level - len(fresh) if down else -1 - level  # counted from the coarsest
+    if down:
+        parts[1] = str(grid + len(old))
+    if -grid > len(old) or parts[2] not in ("resnets", "attentions"):
+        return ".".join(parts)
+    layer, further = int(parts[3]), max(0, fresh[grid] - old[grid])
+    if down and layer >= old[grid] and further or not down and 1 <= layer <= further:
+        return None
+    if not down and layer:
+        parts[3] = str(layer - further)
+    return ".".join(parts)
+
+
+def _idle(name: str, weight: Tensor) -> Tensor:
+    """A weight of a further layer that as a whole hands on what came from the layer before."""
+    if ".conv2." in name or ".proj_out." in name or name.endswith("conv_shortcut.bias"):
+        return torch.zeros_like(weight)
+    if name.endswith("conv_shortcut.weight"):  # on the way up: what came, and beside it what was kept
+        return torch.eye(*weight.shape[:2], dtype=weight.dtype)[:, :, None, None]
+    return weight
 
 
 @torch.no_grad()
