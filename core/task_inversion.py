@@ -1,10 +1,11 @@
 """Task inversion: learn a new task from a few examples; only its vector is trained.
 
 Emu Edit (arXiv 2311.10089, section "task inversion"): with the model frozen, the loss it was trained with is
-minimised over the vector v of a new task. Learning rate, batch, number of steps and where v starts are not
-published. Here v starts where the loss on the examples is lowest among nothing (zeros), the mean of the known
-tasks and each known task; the rate is a fraction of the known vectors' typical entry, so that it means the
-same for editors whose vectors differ in size; and the v of the lowest loss on examples held out is returned.
+minimised over the vector v of a new task (for an editor of one step, the error of its edits: see
+example_latents). Learning rate, batch, number of steps and where v starts are not published. Here v starts
+where the loss on the examples is lowest among nothing (zeros), the mean of the known tasks and each known
+task; the rate is a fraction of the known vectors' typical entry, so that it means the same for editors whose
+vectors differ in size; and the v of the lowest loss on examples held out is returned.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class _Learner:
             lambda done, total: self._tell("encode", done, total, math.nan),
         )
         measured = self.kept or self.taught
-        views = self._views(measured, LOOKS)
+        views = self._views(measured, len(measured) if self.data.picture else LOOKS)
         candidates = self._candidates()
         starts = {}
         for index, (start, vector) in enumerate(candidates.items()):
@@ -227,13 +228,16 @@ class _Learner:
         return total, gradient
 
     def _errors(self, vector: Tensor, view: Noised) -> Tensor:
-        """The loss of each item [B]: the editor's own objective (see example_latents)."""
+        """The loss of each item [B]: the editor's own objective, or a one-step edit (see example_latents)."""
         rows = vector.expand(len(view), -1)
         found = self.backbone.predict(view.z, view.t, view.text, image=view.image, task=rows)
         schedule = self.backbone.schedule
         if not relative_change(self.backbone):
             return (found - schedule.target(view.x0, view.noise, view.t)).square().mean((1, 2, 3))
-        return (schedule.to_x0(found, view.z, view.t) - view.x0).square().mean((1, 2, 3)) / view.size
+        x0 = schedule.to_x0(found, view.z, view.t)
+        if view.picture is not None:
+            return (self.backbone.decode_latents(x0) - view.picture).abs().mean((1, 2, 3)) / view.size
+        return (x0 - view.x0).square().mean((1, 2, 3)) / view.size
 
     def _measure(self, vector: Tensor, views: Iterable[Noised]) -> float:
         with torch.no_grad():

@@ -23,7 +23,7 @@ from emu_edit.training.small.layout import (
     surprise,
 )
 from emu_edit.training.small.models import build_editor
-from emu_edit.training.small.objective import Trainee, batch_loss, seen_share
+from emu_edit.training.small.objective import Trainee, batch_loss, seen_share, shown_error
 from emu_edit.training.small.scene import Obj, Scene, Text
 
 SCENE = Scene(
@@ -125,7 +125,9 @@ def test_scenes_come_only_where_they_are_asked_for():
     assert Pictures(5, 64, layouts=True)[0]["after"].shape == (ANSWERS, 8, 8)
 
 
-LEVELS = replace(TINY, patch=4, latent_channels=12, channels=(8, 12, 16), layers=(1, 1, 1), words_on=(False, True, True))
+LEVELS = replace(
+    TINY, patch=4, latent_channels=12, channels=(8, 12, 16), layers=(1, 1, 1), words_on=(False, True, True)
+)
 
 
 @pytest.fixture(scope="module", params=[TINY, LEVELS], ids=["two grids", "three"])
@@ -205,3 +207,21 @@ def test_an_error_counts_as_it_shows_in_the_picture(setting):
     # of latents as pictures have them, the error counts as much as it did without
     spread = editor.vae.synthesis.weight.square().sum((0, 2, 3)).detach()
     assert float((spread * share.flatten()).mean() / spread.mean()) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_shown_error_is_that_of_the_pictures_over_what_there_was_to_draw(setting):
+    recipe, editor, _ = setting
+    side, generator = 64 // recipe.patch, torch.Generator().manual_seed(4)
+    image, x0, found = torch.randn(3, 2, recipe.latent_channels, side, side, generator=generator)
+    x0[1] = 0.3 * x0[1] + 5  # hardly anything on it: what there is to draw is less than what goes
+    before, after, made = (editor.vae.decode(z).sample.detach() for z in (image, x0, found))
+    even = editor.vae.decode(x0.mean((2, 3), keepdim=True).expand_as(x0)).sample.detach()
+    change, drawn = ((after - other).abs().mean((1, 2, 3)) for other in (before, even))
+    assert change[0] < drawn[0] or change[1] > drawn[1]
+    wanted = (made - after).abs().mean((1, 2, 3)) / (torch.minimum(change, drawn) + 0.01)
+    got = shown_error(editor.vae, (found - image) - (x0 - image), x0, x0 - image, 0.01)
+    assert torch.allclose(got, wanted, rtol=1e-4)
+    assert torch.allclose(
+        shown_error(editor.vae, image - x0, x0, x0 - image, 0.0)[:1],
+        change[:1] / torch.minimum(change, drawn)[:1],
+    )

@@ -331,7 +331,8 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
     cut = taken_over(told, build_editor(fewer, words, pictures, seed=8), fewer).unet.conv_in.weight
     assert torch.equal(cut, first[:, : cut.shape[1]]) and cut.shape[1] == 2 * TINY.latent_channels + 8
 
-    finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16), layers=(1, 1, 1), words_on=(False, True, True))
+    finer = replace(TINY, patch=4, latent_channels=12, channels=(4, 8, 16))
+    finer = replace(finer, layers=(1, 1, 1), words_on=(False, True, True))
     deeper = taken_over(old, build_editor(finer, words, pictures, seed=3), finer)
     known, found = old.unet.state_dict(), deeper.unet.state_dict()
     for name in ("mid_block.resnets.0.conv1.weight", "up_blocks.0.resnets.0.conv1.weight"):

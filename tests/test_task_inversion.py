@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toy_models import toy_backbone, toy_pictures
+from toy_models import SD_SCHEDULE, toy_backbone, toy_pictures
 
+from emu_edit.core.edit import edit
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.example_latents import encode_examples
+from emu_edit.core.example_latents import SHOWN_FLOOR, encode_examples
 from emu_edit.core.task_examples import TaskExample
 from emu_edit.core.task_files import load_task, save_task
 from emu_edit.core.task_inversion import InversionSettings, invert_task
@@ -106,6 +107,37 @@ def test_examples_of_mixed_sizes_give_the_gradient_of_their_mean(editor):
     assert torch.equal(views[0].image[:1], alone[0].image)
     result = invert_task(editor, mixed, "mine", InversionSettings(**vars(QUICK) | {"size": 128}))
     assert len(result.history) == 3
+
+
+def test_an_editor_of_one_step_learns_by_the_error_of_its_edits():
+    toy = trained_toy(
+        predicts="change",
+        image_condition="scaled",
+        latent_input="estimate",
+        scheduler=SD_SCHEDULE
+        | {
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+            "set_alpha_to_one": True,
+        },
+        defaults={"steps": 1, "text_guidance": 1.0, "image_guidance": 1.0, "size": 64},
+    )
+    shown = examples(4)
+    settings = InversionSettings(steps=40, batch=4, check_every=10, rate=0.3, size=64, start="add")
+    result = invert_task(toy, shown, "mine", settings)
+
+    def error(task):
+        parts = []
+        for e in shown:
+            made = edit(toy, e.source, e.instruction, task).images
+            wanted = (e.target - e.source).abs().mean() + SHOWN_FLOOR
+            parts.append(float((made - e.target).abs().mean() / wanted))
+        return sum(parts) / len(parts)
+
+    assert result.starts["add"] == pytest.approx(error("add"), rel=1e-4)
+    assert min(loss for _, loss in result.history) == pytest.approx(error(result.task), rel=1e-4)
+    assert error(result.task) < error("add")
 
 
 def test_few_examples_are_measured_on_themselves(editor):

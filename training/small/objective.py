@@ -1,16 +1,18 @@
 """What the bundled editor is trained on, for one batch.
 
-Five things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
+Six things differ from the plain objective of Emu Edit (equation 2 of the paper), each because the budget
 is hours of a CPU and not weeks of a cluster: the network predicts the change from the input picture; errors
-count as they show in the picture (`seen_share`); the error of each sample is taken relative to what there is
-to draw (`drawn_energy`), or a small object's edit would count for nothing beside a new background, and a
-skeleton for nothing beside the black around it; discarded outputs learn where the edit is, which teaches "the
-red ball" sooner; and others what stands where before and after (`layout`), which teaches what a ball looks
-like.
+count as they show in the picture (`seen_share`); they count by their size as well as by their square, since
+an edit of one step that fears nothing but large errors is a blur (`shown_error`); the error of each sample is
+taken relative to what there is to draw (`drawn_energy`), or a small object's edit would count for nothing
+beside a new background, and a skeleton for nothing beside the black around it; discarded outputs learn where
+the edit is, which teaches "the red ball" sooner; and others what stands where before and after (`layout`),
+which teaches what a ball looks like.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +142,20 @@ def seen_share(vae: PatchAutoencoder) -> Tensor:
     return (power * power.mean() / power.square().mean()).reshape(1, -1, 1, 1)
 
 
+def shown_error(vae: PatchAutoencoder, error: Tensor, x0: Tensor, wanted: Tensor, floor: float) -> Tensor:
+    """[B]: the mean absolute error of the pictures, for an error of latents [B,C,h,w], relative to what there
+    is to draw, as in drawn_energy; `floor` in pixels of -1..1.
+
+    A part of the picture that holds something in q of all cases is then drawn in full or left out unless q is
+    near a half; by squares alone it would be drawn q strong.
+    """
+    planes = functools.partial(F.conv2d, weight=vae.synthesis.weight)
+    with torch.no_grad():
+        varied = planes(x0 - x0.mean((2, 3), keepdim=True)).abs().mean((1, 2, 3))
+        size = torch.minimum(planes(wanted).abs().mean((1, 2, 3)), varied)
+    return planes(error).abs().mean((1, 2, 3)) / (size + floor)
+
+
 def drawn_energy(x0: Tensor, wanted: Tensor) -> Tensor:
     """[B]: the mean square of the change, or of what the target [B,C,h,w] holds beyond its mean, if smaller.
 
@@ -185,10 +201,11 @@ def batch_loss(
         coarse = F.avg_pool2d(fine, 2 ** (len(recipe.channels) - 1))
     change, fine_logits, coarse_logits = trainee(z, t, ids, image, task)
     relative = ((change - wanted).square() * share).mean((1, 2, 3)) / (size + recipe.change_floor)
+    shown = shown_error(editor.vae, change - wanted, x0, wanted, recipe.shown_floor)
     weight = torch.where(no_image, recipe.dropped_image_weight, 1.0)
     seen = (~(no_text | no_image)).float()[:, None, None, None]
     mask_loss = _mask_loss(fine_logits, fine, seen) + _mask_loss(coarse_logits, coarse, seen)
-    loss = (relative * weight).mean() + recipe.mask_weight * mask_loss
+    loss = ((relative + shown) / 2 * weight).mean() + recipe.mask_weight * mask_loss
     informed = ~(no_text | no_image)
     logged = {"relative": relative.detach(), "t": t, "informed": informed, "mask": mask_loss.detach()}
     if "after" in batch:  # pairs of other pictures than the world's come without a scene

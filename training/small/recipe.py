@@ -39,6 +39,7 @@ class Recipe:
     dropped_image_weight: float = 0.1
     # The loss: see objective.py
     change_floor: float = 0.02
+    shown_floor: float = 0.01
     mask_weight: float = 0.2
     layout_weight: float = 0.75
     # The optimiser

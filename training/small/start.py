@@ -129,7 +129,7 @@ def _fitting(old, fresh, outer: bool) -> dict[str, Tensor]:
 
 
 def _place(name: str, old: tuple[int, ...], fresh: tuple[int, ...]) -> str | None:
-    """Where the weight `name` of a network of `fresh` layers stands in one of `old`; None: in a further layer.
+    """Where a weight of a network with `fresh` layers stands in one with `old`; None: in a further layer.
 
     The way down ends with its further layers; the way up has them after its first, which takes what the
     last of the way down gives, so that every layer goes on reading what it did.
