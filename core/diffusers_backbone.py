@@ -204,9 +204,13 @@ class DiffusersBackbone:
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pictures [B,H,W,3], float32 in 0..1."""
+        return self.decode_beyond(latents).clamp(0, 1)
+
+    def decode_beyond(self, latents: Tensor) -> Tensor:
+        """The same before values are cut off at 0 and 1, beyond which no gradient would pass."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.device, self.vae.dtype)
         planes = self.vae.decode(scaled).sample
-        return (planes.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1).contiguous()
+        return (planes.float() / 2 + 0.5).movedim(1, -1).contiguous()
 
     def encode_text(self, texts: Sequence[str]) -> TextContext:
         """Hidden states [B,L,C], L the encoder's full length. What cannot be read is in `notes`."""

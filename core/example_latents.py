@@ -26,9 +26,10 @@ from .images import ResizePlan, plan_resize, resize_images
 from .task_examples import TaskExample
 
 CHANGE_FLOOR = 0.02  # latents' mean square below which a change counts as this large
-SHOWN_FLOOR = 0.01  # the same for the mean absolute change of a picture in 0..1
+SHOWN_FLOOR = 0.005  # the same for the mean absolute change of a picture in 0..1
 PURE_NOISE = 0.3  # share of views at the last level, where only words and task speak
 AT_ONCE = 8192  # latent pixels that go through the network together: two pictures of 512 x 512 in SD
+DECODED_AT_ONCE = 512 * 512  # pixels that go through the decoder together
 
 
 def relative_change(backbone: Any) -> bool:
@@ -37,8 +38,11 @@ def relative_change(backbone: Any) -> bool:
 
 
 def one_step(backbone: Any) -> bool:
-    """Whether the network's prediction from pure noise is the editor's edit."""
-    return relative_change(backbone) and backbone.defaults.get("steps") == 1
+    """Whether the network's prediction from pure noise is the editor's edit: one step, and no guidance."""
+    if not relative_change(backbone):
+        return False
+    usual = EditSettings().filled(backbone)
+    return (usual.steps, usual.text_guidance, usual.image_guidance) == (1, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ class Encoded:
         self, rows: Sequence[int], generator: torch.Generator, dropout: float, levels: Tensor | None = None
     ) -> list[Noised]:
         """Noisy views of examples `rows`, those of one size together and as many as memory takes easily;
-        `levels` [len(rows)] in 0..1 instead of chance.
+        `levels` [len(rows)] in 0..1 instead of chance. One-step editors see pure noise alone.
 
         Chance is drawn on the CPU and item by item, so that a device or another size changes nothing else.
         """
@@ -96,6 +100,9 @@ class Encoded:
         parts = []
         for (_, height, width), places in groups.items():
             most = max(1, AT_ONCE // (height * width))
+            if self.picture:
+                seen = self.picture[rows[places[0]]]
+                most = max(1, min(most, DECODED_AT_ONCE // (seen.shape[1] * seen.shape[2])))
             parts += [places[first : first + most] for first in range(0, len(places), most)]
         found = []
         for places in parts:
@@ -108,14 +115,14 @@ class Encoded:
             ]
             found.append(
                 Noised(
-                    self.schedule.add_noise(x0, eps, times),
+                    eps if self.picture else self.schedule.add_noise(x0, eps, times),
                     times,
                     x0,
                     eps,
                     torch.cat([self.image[row] for row in picked]),
                     TextContext.cat(texts),
                     torch.cat([self.size[row] for row in picked]),
-                    torch.cat([self.picture[row] for row in picked]) if self.picture else None,
+                    torch.cat([self.picture[row] for row in picked]).to(x0.device) if self.picture else None,
                 )
             )
         return found
@@ -164,8 +171,8 @@ def encode_examples(
             target.append(after)
             image.append(backbone.image_condition(source).float().clone())
             if shown:
-                picture.append(wanted.float().to(after.device))
-                change.append((wanted - source).abs().mean((1, 2, 3)).to(after) + SHOWN_FLOOR)
+                picture.append(wanted.float().cpu())
+                change.append((wanted.to(source) - source).abs().mean((1, 2, 3)).to(after) + SHOWN_FLOOR)
             else:
                 change.append((after - before).square().mean((1, 2, 3)) + CHANGE_FLOOR)
             if not bool(torch.isfinite(after).all() and torch.isfinite(image[-1]).all()):

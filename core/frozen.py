@@ -13,29 +13,33 @@ from torch import nn
 
 
 @contextmanager
-def frozen(backbone: Any, checkpointing: bool) -> Iterator[None]:
-    """Let gradients through an editor's network but none into its weights; on leaving all is as before.
+def frozen(backbone: Any, checkpointing: bool, decoder: bool = False) -> Iterator[None]:
+    """Let gradients through an editor's network, with `decoder` its autoencoder too, but none into their
+    weights; on leaving all is as before.
 
     Weights that were loaded in inference mode, as hosts of nodes do it, are replaced by equal ordinary ones
     and stay so: call this outside of inference mode. `checkpointing` computes activations twice instead of
     keeping them.
     """
-    modules = [m for m in (getattr(backbone, n, None) for n in ("unet", "conditioner")) if m is not None]
-    parts = [module for module in modules if isinstance(module, nn.Module)]
+    names = ("unet", "conditioner", *(("vae",) if decoder else ()))
+    parts = [
+        part for part in (getattr(backbone, name, None) for name in names) if isinstance(part, nn.Module)
+    ]
     for part in parts:
         _leave_inference_mode(part)
     wanted = [p for part in parts for p in part.parameters() if p.requires_grad]
-    unet = parts[0] if parts else None
-    saves = checkpointing and unet is not None and hasattr(unet, "enable_gradient_checkpointing")
+    saving = [
+        part for part in parts if checkpointing and getattr(part, "_supports_gradient_checkpointing", False)
+    ]
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        if saves:
-            unet.enable_gradient_checkpointing()  # type: ignore[union-attr, operator]
+        for part in saving:
+            part.enable_gradient_checkpointing()  # type: ignore[operator]
         yield
     finally:
-        if saves:
-            unet.disable_gradient_checkpointing()  # type: ignore[union-attr, operator]
+        for part in saving:
+            part.disable_gradient_checkpointing()  # type: ignore[operator]
         for parameter in wanted:
             parameter.requires_grad_(True)
 

@@ -18,10 +18,10 @@ PHASES = ("encode", "start", "learn")
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """How to learn. `steps` updates at most, of `batch` noisy views each; `rate` in units of the root mean
-    square of the known tasks' vectors, falling to zero along a cosine; `start` is "auto", "none" (zeros),
-    "mean" or a known task; the share `held_out` of the examples (0 to 0.5) is kept to measure by, every
-    `check_every` steps, and after `patience` checks without a new best learning ends (0: never before
+    """How to learn. `steps` updates at most, of `batch` examples each, noised anew; `rate` in units of the
+    root mean square of the known tasks' vectors, falling to zero along a cosine; `start` is "auto", "none"
+    (zeros), "mean" or a known task; the share `held_out` of the examples (0 to 0.5) is kept to measure by,
+    every `check_every` steps, and after `patience` checks without a new best learning ends (0: never before
     `steps`). `size`: longest side worked at in pixels (None: the editor's own). `text_dropout`: share of
     views without their words (None: 0.05 if the editor is used with text guidance, else 0). `checkpointing`
     halves the memory of large editors for a third more time.

@@ -20,7 +20,7 @@ from torch import Tensor
 from .backbone import Backbone
 from .edit import EditSettings, edit
 from .errors import EmuEditError
-from .example_latents import Noised, encode_examples, relative_change
+from .example_latents import Noised, encode_examples, one_step, relative_change
 from .frozen import frozen
 from .inversion_settings import (
     AUTO,
@@ -71,7 +71,8 @@ def invert_task(
     _check_editor(backbone)
     checked = check_examples(examples)
     # Hosts run nodes in inference mode, whose tensors cannot take part in gradients.
-    with torch.inference_mode(False), torch.enable_grad(), frozen(backbone, settings.checkpointing):
+    freeze = frozen(backbone, settings.checkpointing, decoder=one_step(backbone))
+    with torch.inference_mode(False), torch.enable_grad(), freeze:
         return _Learner(backbone, checked, name.strip(), settings, on_step).run()
 
 
@@ -122,7 +123,9 @@ class _Learner:
             lambda done, total: self._tell("encode", done, total, math.nan),
         )
         measured = self.kept or self.taught
-        views = self._views(measured, len(measured) if self.data.picture else LOOKS)
+        # Such an editor reads none of the noise at pure noise: one look tells all.
+        alike = bool(self.data.picture) and getattr(self.backbone, "latent_input", None) == "estimate"
+        views = self._views(measured, len(measured) if alike else LOOKS)
         candidates = self._candidates()
         starts = {}
         for index, (start, vector) in enumerate(candidates.items()):
@@ -236,7 +239,9 @@ class _Learner:
             return (found - schedule.target(view.x0, view.noise, view.t)).square().mean((1, 2, 3))
         x0 = schedule.to_x0(found, view.z, view.t)
         if view.picture is not None:
-            return (self.backbone.decode_latents(x0) - view.picture).abs().mean((1, 2, 3)) / view.size
+            made = self.backbone.decode_beyond(x0).to(view.picture.device)  # type: ignore[attr-defined]
+            shown = made + (made.clamp(0, 1) - made).detach()  # a pixel beyond 0..1 can still be led back
+            return (shown - view.picture).abs().mean((1, 2, 3)) / view.size
         return (x0 - view.x0).square().mean((1, 2, 3)) / view.size
 
     def _measure(self, vector: Tensor, views: Iterable[Noised]) -> float:
@@ -260,7 +265,7 @@ class _Learner:
         return self.data.noised(rows, generator, self.dropout)
 
     def _views(self, rows: list[int], looks: int) -> list[Noised]:
-        """Fixed noisy views of some examples, their noise levels spread evenly."""
+        """Fixed noisy views of some examples, their noise levels (where there are several) spread evenly."""
         repeated = [row for row in rows for _ in range(-(-looks // len(rows)))]
         generator = torch.Generator().manual_seed((self.settings.seed + 7_919) % 2**63)
         levels = (torch.arange(len(repeated)) * 0.618034 + 0.5) % 1.0  # golden ratio: even for any count

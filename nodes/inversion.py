@@ -170,7 +170,7 @@ class TaskInversion:
                 ),
             },
             "optional": {
-                "batch": whole(usual.batch, 1, 1024, "Noisy views of the examples in each step."),
+                "batch": whole(usual.batch, 1, 1024, "Examples in each step, each with noise of its own."),
                 "start": choice(
                     (AUTO, NO_TASK, MEAN, *TASK_IDS),
                     AUTO,

@@ -8,6 +8,7 @@ from toy_models import CONTEXT, toy_backbone, toy_unet
 
 from emu_edit.core.attention.algebra import attention
 from emu_edit.core.attention.hook import attached, sites
+from emu_edit.core.attention.layers import AttentionLayer
 from emu_edit.core.attention.survey import layers_of, style_blocks
 from emu_edit.core.errors import EmuEditError
 
@@ -120,6 +121,15 @@ def test_layers_are_named_as_in_the_original():
     assert up["up_blocks.2.attentions.1.transformer_blocks.0.attn2", "cross"].tokens == 16
     assert style_blocks(layers) == ((3,), (3, 4, 5, 6, 7))
     assert style_blocks([layer for layer in layers if layer.kind != "self"]) == ((3,), None)
+    # More blocks on the finest grid move nothing: 2 of 2 + 2 + 4, as of 2 + 2 + 2.
+    for counts in ((2, 2, 2), (2, 2, 4)):
+        grids = [grid for grid, count in enumerate(counts) for _ in range(count)]
+        small = [
+            AttentionLayer(f"{kind} {block}", kind, "up", block, (8 << grid, 8 << grid))
+            for block, grid in enumerate(grids)
+            for kind in (("features", "self") if grid == 1 else ("features",))
+        ]
+        assert style_blocks(small) == ((2,), (2, 3))
 
 
 def test_someone_elses_forward_comes_back():

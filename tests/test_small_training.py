@@ -238,6 +238,7 @@ def test_the_state_of_another_model_is_a_sentence(whole_run, tmp_path):
     [
         ("most noise", {"beta_end": 0.012}),
         ("grids", {"channels": (8, 32)}),
+        ("layers", {"layers": (1, 1)}),
         ("waves of position", {"position_frequencies": 2}),
     ],
 )
@@ -357,12 +358,15 @@ def test_a_run_takes_over_what_an_editor_knows(tmp_path):
 def test_further_layers_begin_by_doing_nothing():
     pictures = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
     inputs = torch.randn(2, build_editor(TINY, ["red"], pictures).unet.config.in_channels, 8, 8), 500
+    shapes = {2: TINY, 3: replace(TINY, patch=8, channels=(4, 8, 16))}
     for attention, was, now in (
         ((False, True), (1, 1), (3, 1)),
         ((True, True), (1, 1), (2, 3)),
         ((True, True), (2, 1), (3, 2)),
+        ((False, True, True), (1, 1, 1), (3, 1, 1)),
     ):
-        small, large = (replace(TINY, layers=layers, words_on=attention) for layers in (was, now))
+        shape = shapes[len(was)]
+        small, large = (replace(shape, layers=layers, words_on=attention) for layers in (was, now))
         old = build_editor(small, ["red"], pictures, seed=1)
         torch.nn.init.normal_(old.unet.conv_out.weight, std=0.1)
         grown = taken_over(old, build_editor(large, ["red"], pictures, seed=2), large)
@@ -371,6 +375,8 @@ def test_further_layers_begin_by_doing_nothing():
         with torch.no_grad():
             before, after = (e.unet(*inputs, **said).sample for e in (old, grown))
         assert before.std() > 0.1 and torch.allclose(before, after, atol=1e-5)
+        back = taken_over(grown, build_editor(small, ["red"], pictures, seed=3), small).unet.state_dict()
+        assert all(torch.equal(back[name], weight) for name, weight in old.unet.state_dict().items())
         # And yet they learn: what they hand on is the first to move.
         grown.unet(*inputs, **said).sample.square().mean().backward()
         for block in (grown.unet.down_blocks[0].resnets[-1], grown.unet.up_blocks[-1].resnets[1]):

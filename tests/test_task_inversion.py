@@ -8,11 +8,24 @@ from toy_models import SD_SCHEDULE, toy_backbone, toy_pictures
 
 from emu_edit.core.edit import edit
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.example_latents import SHOWN_FLOOR, encode_examples
+from emu_edit.core.example_latents import SHOWN_FLOOR, encode_examples, one_step
 from emu_edit.core.task_examples import TaskExample
 from emu_edit.core.task_files import load_task, save_task
 from emu_edit.core.task_inversion import InversionSettings, invert_task
 
+ONE_STEP = {
+    "predicts": "change",
+    "image_condition": "scaled",
+    "latent_input": "estimate",
+    "scheduler": SD_SCHEDULE
+    | {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "set_alpha_to_one": True,
+    },
+    "defaults": {"steps": 1, "text_guidance": 1.0, "image_guidance": 1.0, "size": 64},
+}
 QUICK = InversionSettings(steps=4, batch=2, check_every=2, rate=0.3, size=64, start="none")
 
 
@@ -110,19 +123,7 @@ def test_examples_of_mixed_sizes_give_the_gradient_of_their_mean(editor):
 
 
 def test_an_editor_of_one_step_learns_by_the_error_of_its_edits():
-    toy = trained_toy(
-        predicts="change",
-        image_condition="scaled",
-        latent_input="estimate",
-        scheduler=SD_SCHEDULE
-        | {
-            "prediction_type": "v_prediction",
-            "rescale_betas_zero_snr": True,
-            "timestep_spacing": "trailing",
-            "set_alpha_to_one": True,
-        },
-        defaults={"steps": 1, "text_guidance": 1.0, "image_guidance": 1.0, "size": 64},
-    )
+    toy = trained_toy(**ONE_STEP)
     shown = examples(4)
     settings = InversionSettings(steps=40, batch=4, check_every=10, rate=0.3, size=64, start="add")
     result = invert_task(toy, shown, "mine", settings)
@@ -138,6 +139,30 @@ def test_an_editor_of_one_step_learns_by_the_error_of_its_edits():
     assert result.starts["add"] == pytest.approx(error("add"), rel=1e-4)
     assert min(loss for _, loss in result.history) == pytest.approx(error(result.task), rel=1e-4)
     assert error(result.task) < error("add")
+
+
+def test_pixels_beyond_black_are_led_back():
+    toy, (example,) = trained_toy(**ONE_STEP), examples(1)
+    with torch.no_grad():
+        made = toy.decode_beyond(edit(toy, example.source, example.instruction, "add").latents)
+        toy.vae.decoder.conv_out.bias -= 2 * made.max() + 0.02
+    result = invert_task(toy, [example], "mine", QUICK)  # refuses an editor from which no gradient comes
+    assert bool((edit(toy, example.source, example.instruction).images == 0).all()) and result.history[1:]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"defaults": {"steps": 1, "size": 64}},
+        {"defaults": {"steps": 1, "text_guidance": 1.5, "image_guidance": 1.0}},
+        {"defaults": {"steps": 2, "text_guidance": 1.0, "image_guidance": 1.0}},
+        {"predicts": "v_prediction"},
+    ],
+    ids=str,
+)
+def test_guidance_and_further_steps_make_another_edit_than_the_prediction(other):
+    assert one_step(trained_toy(**ONE_STEP))
+    assert not one_step(trained_toy(**ONE_STEP | other))
 
 
 def test_few_examples_are_measured_on_themselves(editor):
@@ -171,13 +196,14 @@ def test_every_phase_is_told_and_an_exception_leaves_all_as_it_was(editor):
     assert all(p.requires_grad for p in editor.unet.parameters())
 
 
-def test_it_works_inside_inference_mode_on_weights_loaded_there():
+@pytest.mark.parametrize("kind", [{}, ONE_STEP], ids=["four steps", "one step"])
+def test_it_works_inside_inference_mode_on_weights_loaded_there(kind):
     with torch.inference_mode():
-        editor = trained_toy()
+        editor = trained_toy(**kind)
         pairs = examples()
         assert editor.unet.conv_in.weight.is_inference()
         inside = invert_task(editor, pairs, "mine", QUICK)
-    outside = invert_task(trained_toy(), examples(), "mine", QUICK)
+    outside = invert_task(trained_toy(**kind), examples(), "mine", QUICK)
     assert torch.equal(inside.task.vector, outside.task.vector)
     assert not inside.task.vector.is_inference()
 

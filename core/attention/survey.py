@@ -40,11 +40,18 @@ def style_blocks(layers: list[AttentionLayer]) -> tuple[tuple[int, ...], tuple[i
     """(feature blocks, self-attention blocks) of Plug-and-Play for a network with these layers.
 
     Of Stable Diffusion's 12 output blocks those are 4, and 4 to 11 (2211.12572, section 4): the block a third
-    of the way up, and those from there on. Where no output block has attention, None: all layers of the
-    network.
+    of the way up, counted in grids, which need not have as many blocks each, and those from there on. Where
+    no output block has attention, None: all layers of the network.
     """
     up = [layer for layer in layers if layer.place == "up"]
-    count = 1 + max((layer.block for layer in up if layer.kind == FEATURES), default=-1)
-    first = round(count / 3)
+    grids: dict[tuple[int, int], set[int]] = {}
+    for layer in up:
+        if layer.kind == FEATURES:
+            grids.setdefault(layer.size, set()).add(layer.block)
+    if not grids:
+        return (), tuple(sorted({layer.block for layer in up if layer.kind == SELF})) or None
+    level, rest = divmod(len(grids) / 3, 1)
+    blocks = sorted(list(grids.values())[int(level)])
+    first = blocks[0] + round(rest * len(blocks))
     attended = sorted({layer.block for layer in up if layer.kind == SELF and layer.block >= first})
-    return (first,) if count else (), tuple(attended) or None
+    return (first,), tuple(attended) or None

@@ -119,7 +119,9 @@ def _few_shot(folder: Path, found: dict[str, Any], sizes: Sizes) -> list[str]:
         "known task on them; the *expert* is the whole editor trained on with fresh examples for "
         f"{sizes.expert_steps} steps of 16; *fine-tuning* the whole editor on the same few examples as "
         f"task inversion, {sizes.learning.steps} steps of {sizes.learning.batch}. The *share* is of the "
-        "expert's gain over the nearest task.",
+        "expert's gain over the nearest task. The trainer of both counts absolute and squared errors "
+        "alike; task inversion of an editor of one step counts the absolute error of its pictures, which is "
+        "what is judged here.",
     ]
     for task, rows in found.items():
         near, expert = rows["nearest"], rows["expert"]

@@ -106,7 +106,7 @@ def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: 
     lines = [
         "# Learning curve of the bundled editor",
         f"Made by `{command}`.",
-        "Error of the first sampling step on pictures never seen before, as they are trained on: the squared "
+        "Error of the first sampling step on pictures never seen before, from pure noise: the squared "
         "error of the edit as it shows in the picture over what there was to draw, the mean over the tasks, "
         "with its 95 % interval. Pictures of 64 pixels hold less to draw, so sizes are not to be compared.",
         "![error by samples](learning_curve.png)",

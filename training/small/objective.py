@@ -149,7 +149,7 @@ def shown_error(vae: PatchAutoencoder, error: Tensor, x0: Tensor, wanted: Tensor
     A part of the picture that holds something in q of all cases is then drawn in full or left out unless q is
     near a half; by squares alone it would be drawn q strong.
     """
-    planes = functools.partial(F.conv2d, weight=vae.synthesis.weight)
+    planes = functools.partial(F.conv2d, weight=vae.synthesis.weight.detach())
     with torch.no_grad():
         varied = planes(x0 - x0.mean((2, 3), keepdim=True)).abs().mean((1, 2, 3))
         size = torch.minimum(planes(wanted).abs().mean((1, 2, 3)), varied)

@@ -143,8 +143,8 @@ def _place(name: str, old: tuple[int, ...], fresh: tuple[int, ...]) -> str | Non
         parts[1] = str(grid + len(old))
     if -grid > len(old) or parts[2] not in ("resnets", "attentions"):
         return ".".join(parts)
-    layer, further = int(parts[3]), max(0, fresh[grid] - old[grid])
-    if down and layer >= old[grid] and further or not down and 1 <= layer <= further:
+    layer, further = int(parts[3]), fresh[grid] - old[grid]
+    if down and layer >= old[grid] or not down and 1 <= layer <= further:
         return None
     if not down and layer:
         parts[3] = str(layer - further)
