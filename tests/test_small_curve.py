@@ -43,6 +43,8 @@ def test_success_that_falls_predicts_nothing():
     assert needed([(1000, 0.5), (2000, 0.4)], 0.85) == pytest.approx(np.exp(700))
     falling = [Scored(1000, {"add": (90, 100)}), Scored(2000, {"add": (10, 100)})]
     assert "do not get better" in report([row(1, add=1.0)], falling, 0.85, "c")
+    assert "\n\nMade by `c`.\n\nError" in report([row(1, add=1.0)], falling, 0.85, "c")
+    assert "\n\nit grew\n\n" in report([row(1, add=1.0)], falling, 0.85, "c", note="it grew")
     with pytest.raises(ValueError, match="two points"):
         needed([(1000, 0.5), (1000, 0.6)], 0.85)
 

@@ -101,8 +101,10 @@ def bins_of(rows: Sequence[Mapping[str, Any]], count: int = BINS) -> list[tuple[
     return out
 
 
-def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: float, command: str) -> str:
-    """The Markdown page."""
+def report(
+    rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: float, command: str, note: str = ""
+) -> str:
+    """The Markdown page; `note`: what a reader must know of the run, such as a change of the recipe."""
     lines = [
         "# Learning curve of the bundled editor",
         f"Made by `{command}`.",
@@ -126,6 +128,8 @@ def report(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], target: 
             "samples, at this mixture of picture sizes, each time with an anneal at the end. The interval "
             "counts only the chance in which edits were scored; nobody knows that a line is right so far out."
         )
+    if note:
+        lines.insert(3, note)
     return "\n\n".join(lines) + "\n"
 
 
@@ -204,6 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--target", type=float, default=TARGET, help="the success to predict, between 0 and 1"
     )
+    parser.add_argument("--note", default="", help="a paragraph for the page: what changed on the way")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the page and the chart")
     chosen = parser.parse_args(arguments)
     try:
@@ -241,7 +246,8 @@ def _write(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], chosen: 
     given = ["--log RUN/log.jsonl", *(f"--scored {one.samples}=EVALUATION.json" for one in scored)]
     given += [f"--from {chosen.start}"] if chosen.start else []
     given += [f"--target {chosen.target}"] if chosen.target != TARGET else []
-    page = report(rows, scored, chosen.target, " ".join(("python -m emu_edit.training.small.curve", *given)))
+    command = " ".join(("python -m emu_edit.training.small.curve", *given))
+    page = report(rows, scored, chosen.target, command, chosen.note)
     with replacing(chosen.out / "learning_curve.md") as part:
         part.write_text(page, encoding="utf-8")
     return page
