@@ -5,9 +5,9 @@ squared error of the clean latents relative to the size of the change, with nois
 noisy end; for all others the mean squared error of their own prediction (noise or v) at levels drawn evenly.
 
 But where such an editor edits in one step (the bundled one), its prediction from pure noise is the edit, and
-what it is judged by can be measured itself: the mean absolute error of the picture, relative to the change's.
-On thin lines and small things that leads farther from few examples than a squared error, which asks a vector
-that cannot draw them exactly for a blur.
+this is what is measured: the squared error of the picture over the size of the change, or of what the
+wanted picture holds beside its mean, if that is less. (Not the absolute error: of thin lines that a vector
+cannot yet draw it leaves nothing but the ground.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .images import ResizePlan, plan_resize, resize_images
 from .task_examples import TaskExample
 
 CHANGE_FLOOR = 0.02  # latents' mean square below which a change counts as this large
-SHOWN_FLOOR = 0.005  # the same for the mean absolute change of a picture in 0..1
+SHOWN_FLOOR = 0.001  # the same for pictures in 0..1
 PURE_NOISE = 0.3  # share of views at the last level, where only words and task speak
 AT_ONCE = 8192  # latent pixels that go through the network together: two pictures of 512 x 512 in SD
 DECODED_AT_ONCE = 512 * 512  # pixels that go through the decoder together
@@ -48,8 +48,8 @@ def one_step(backbone: Any) -> bool:
 @dataclass(frozen=True, eq=False)
 class Noised:
     """B noisy latents of one size: `z` = alpha `x0` + sigma `noise` at `t` [B], the network's `image` and
-    `text`, and the `size` [B] of the wanted change: its mean square, or with the wanted `picture` [B,h,w,3]
-    (one-step editors) its mean absolute value.
+    `text`, and the mean square `size` [B] of the wanted change; for one-step editors the wanted `picture`
+    [B,h,w,3] and the mean square of what there is to draw.
     """
 
     z: Tensor
@@ -142,6 +142,12 @@ class Encoded:
         return resize_images(example.target, plan.working_height, plan.working_width).clamp(0, 1)
 
 
+def _drawn(source: Tensor, wanted: Tensor) -> Tensor:
+    """[B]: the mean square of what there is to draw between pictures [B,h,w,3]."""
+    varied = wanted - wanted.mean((1, 2), keepdim=True)
+    return torch.minimum((wanted - source).square().mean((1, 2, 3)), varied.square().mean((1, 2, 3)))
+
+
 def encode_examples(
     backbone: Backbone,
     examples: Sequence[TaskExample],
@@ -172,7 +178,7 @@ def encode_examples(
             image.append(backbone.image_condition(source).float().clone())
             if shown:
                 picture.append(wanted.float().cpu())
-                change.append((wanted.to(source) - source).abs().mean((1, 2, 3)).to(after) + SHOWN_FLOOR)
+                change.append(_drawn(source, wanted.to(source)).to(after) + SHOWN_FLOOR)
             else:
                 change.append((after - before).square().mean((1, 2, 3)) + CHANGE_FLOOR)
             if not bool(torch.isfinite(after).all() and torch.isfinite(image[-1]).all()):

@@ -241,7 +241,7 @@ class _Learner:
         if view.picture is not None:
             made = self.backbone.decode_beyond(x0).to(view.picture.device)  # type: ignore[attr-defined]
             shown = made + (made.clamp(0, 1) - made).detach()  # a pixel beyond 0..1 can still be led back
-            return (shown - view.picture).abs().mean((1, 2, 3)) / view.size
+            return (shown - view.picture).square().mean((1, 2, 3)) / view.size
         return (x0 - view.x0).square().mean((1, 2, 3)) / view.size
 
     def _measure(self, vector: Tensor, views: Iterable[Noised]) -> float:

@@ -110,3 +110,15 @@ def test_training_from_scratch_moves_the_weights():
     lab.train(editor, lab.world_stream(QUICK.tasks, 2, 64, 0), 2, 1e-3, 0)
     assert any(not torch.equal(a, b) for a, b in zip(before, editor.unet.parameters(), strict=True))
     assert not editor.unet.training
+
+
+def test_a_blank_page_is_no_answer_to_a_task_of_thin_lines():
+    case = make_unseen("contours", 3, 1, 64)
+    lines, source = case.target / 255.0, case.source / 255.0
+    assert lab.left_of_drawn(case, np.zeros_like(lines)) == pytest.approx(1)
+    assert lab.left_of_drawn(case, lines) == 0
+    assert lab.left_of_drawn(case, lines / 2) == pytest.approx(0.5)
+    assert lab.left_of_drawn(case, source) > 3
+    # Where the wanted picture is full, the input as it is leaves everything to do.
+    whole = make_unseen("super-resolution", 3, 1, 64)
+    assert lab.left_of_drawn(whole, whole.source / 255.0) == pytest.approx(1)

@@ -18,13 +18,16 @@ EXPERT_BATCH = 16
 
 
 def measure(lab: Lab) -> dict[str, Any] | None:
-    """{task: {"nearest": [error left inside], "name": its name, "expert": [...], "inversion": {count: [...]},
+    """{task: {"nearest": [error left], "name": its name, "expert": [...], "inversion": {count: [...]},
     "fine-tuning": {count: [...]}}}, errors of the test scenes in one order; seeds averaged scene by scene.
     """
     sizes, identity = lab.sizes, lab.identity()
     found: dict[str, Any] = {}
     for task in sizes.unseen:
-        base = {"editor": identity, "task": task, "scenes": sizes.scenes, "recipe": Recipe().to_json()}
+        base = {
+            "editor": identity, "task": task, "scenes": sizes.scenes, "recipe": Recipe().to_json(),
+            "measure": "left",
+        }  # fmt: skip
         near = lab.cells.get("d-nearest", base, partial(_nearest, lab, task))
         if near is None:
             return None
@@ -50,7 +53,7 @@ def measure(lab: Lab) -> dict[str, Any] | None:
 
 def _errors(lab: Lab, editor: Any, task: str, vector: Any) -> list[float]:
     shown = cases(task, lab.sizes.scenes, int(editor.defaults["size"]))
-    return [row["inside"] for row in judged(editor, shown, vector)]
+    return [row["left"] for row in judged(editor, shown, vector)]
 
 
 def _nearest(lab: Lab, task: str) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def _nearest(lab: Lab, task: str) -> dict[str, Any]:
     editor = lab.editor()
     few = cases(task, min(8, lab.sizes.scenes), int(editor.defaults["size"]), TEACH_SEED, "train")
     tried = {
-        name: sum(row["inside"] for row in judged(editor, few, name)) for name in ("none", *editor.task_names)
+        name: sum(row["left"] for row in judged(editor, few, name)) for name in ("none", *editor.task_names)
     }
     name = min(tried, key=lambda key: tried[key])
     return {"name": name, "nearest": _errors(lab, editor, task, name)}

@@ -114,8 +114,8 @@ def as_picture(array: np.ndarray) -> Tensor:
 def judged(
     editor: DiffusersBackbone, shown: Sequence[Example], task: Task | Sequence[str], batch: int = 16
 ) -> list[dict[str, float]]:
-    """ "inside", "outside" and "success" (small.rules.judge) of an edit of every case; `task` for all, or a
-    name for each.
+    """ "inside", "outside" and "success" (small.rules.judge) and "left" (left_of_drawn) of an edit of every
+    case; `task` for all, or a name for each.
     """
     found = []
     for first in range(0, len(shown), batch):
@@ -127,9 +127,22 @@ def judged(
         settings = EditSettings(seed=first, size=max(pictures.shape[1:3]))
         edited = edit(editor, pictures, [case.instruction for case in part], wanted, settings=settings)
         for case, picture in zip(part, edited.images, strict=True):
-            scores = judge(case, picture.cpu().numpy())
-            found.append({name: _number(scores[name]) for name in ("inside", "outside", "success")})
+            made = picture.cpu().numpy()
+            scores = judge(case, made)
+            row = {name: _number(scores[name]) for name in ("inside", "outside", "success")}
+            found.append(row | {"left": _number(left_of_drawn(case, made))})
     return found
+
+
+def left_of_drawn(case: Example, made: np.ndarray) -> float:
+    """The mean absolute error of an edit [S,S,3] in 0..1 over what there was to draw: the change from the
+    input, or what the target holds beside its most usual colour, if that is less. 1 is the input left as it
+    is or a blank page: of a map of thin lines, that the picture goes is most of the change.
+    """
+    source, target = case.source / 255.0, case.target / 255.0
+    blank = np.median(target, axis=(0, 1))
+    drawn = min(np.abs(target - source).mean(), np.abs(target - blank).mean())
+    return float(np.abs(made - target).mean() / drawn) if drawn else float("nan")
 
 
 def _number(value: Any) -> float:

@@ -12,6 +12,7 @@ from .statistics import Interval, mean_of, mean_over, share_of
 NOT_RUN = "**Not run at these sizes.** `make ablations` measures it."
 VECTORS, EXPERTS, COUNTS, FEW, TURNS = "a", "b", "c", "d", "e"
 ALL = (VECTORS, EXPERTS, COUNTS, FEW, TURNS)
+BLANK = 0.95  # error left above which an answer is no better than nothing
 
 
 def write_report(
@@ -119,9 +120,8 @@ def _few_shot(folder: Path, found: dict[str, Any], sizes: Sizes) -> list[str]:
         "known task on them; the *expert* is the whole editor trained on with fresh examples for "
         f"{sizes.expert_steps} steps of 16; *fine-tuning* the whole editor on the same few examples as "
         f"task inversion, {sizes.learning.steps} steps of {sizes.learning.batch}. The *share* is of the "
-        "expert's gain over the nearest task. The trainer of both counts absolute and squared errors "
-        "alike; task inversion of an editor of one step counts the absolute error of its pictures, which is "
-        "what is judged here.",
+        "expert's gain over the nearest task. Error left: the mean absolute error over what there was to "
+        "draw; 1 is the picture left as it is, or a blank page where the task wants little on one.",
     ]
     for task, rows in found.items():
         near, expert = rows["nearest"], rows["expert"]
@@ -141,11 +141,13 @@ def _few_shot(folder: Path, found: dict[str, Any], sizes: Sizes) -> list[str]:
         chart(folder / file, f"{task}: error left", counts, series, lines=True, unit="examples")
         parts += [
             f"### {task}",
-            table(["method", "error left inside", "share of the expert's gain"], lines),
+            table(["method", "error left", "share of the expert's gain"], lines),
             f"![{task}]({file})",
         ]
         if not mean_of(expert).mean < mean_of(near).mean:
             parts.append("The expert is no better than the nearest task here, so the shares say nothing.")
+        if mean_of(expert).mean > BLANK:
+            parts.append("**Nothing is drawn here yet**, not even by the expert: a blank page comes as near.")
         most = counts[-1]
         learnt, tuned = (mean_of(rows[method][most]) for method in ("inversion", "fine-tuning"))
         claim = f"Paper: task inversion is about as good as fine-tuning on the same examples (here {most})"
