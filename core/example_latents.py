@@ -39,10 +39,20 @@ def relative_change(backbone: Any) -> bool:
 
 def one_step(backbone: Any) -> bool:
     """Whether the network's prediction from pure noise is the editor's edit: one step, and no guidance."""
-    if not relative_change(backbone):
+    if not relative_change(backbone) or not hasattr(backbone, "decode_beyond"):
         return False
     usual = EditSettings().filled(backbone)
     return (usual.steps, usual.text_guidance, usual.image_guidance) == (1, 1.0, 1.0)
+
+
+def reads_no_noise(backbone: Any) -> bool:
+    """Whether the network of a one-step editor sees none of the noise that it starts from, so that one look
+    at an example tells all.
+    """
+    if getattr(backbone, "latent_input", None) != "estimate":
+        return False
+    schedule: NoiseSchedule = backbone.schedule
+    return not bool(schedule.alpha_sigma(schedule.timesteps(1))[0].any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +78,8 @@ class Noised:
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """Each example's latents [1,C,h,w] of the `target` and of the input as the network sees it (`image`), the
-    `size` of its change, its `text` of one row, for one-step editors the wanted `picture` [1,h,w,3]; the
-    `empty` text; resize `plans`; `notes` for the user.
+    `size` [1] that its error is divided by (as in Noised), its `text` of one row, for one-step editors the
+    wanted `picture` [1,h,w,3]; the `empty` text; resize `plans`; `notes` for the user.
     """
 
     target: list[Tensor]
@@ -152,7 +162,6 @@ def encode_examples(
     backbone: Backbone,
     examples: Sequence[TaskExample],
     size: int | None,
-    batch: int,
     on_part: Callable[[int, int], None],
 ) -> Encoded:
     """Latents and words of checked examples, each through the encoders once; `on_part(index, count)`."""
@@ -173,13 +182,13 @@ def encode_examples(
             source = plan.apply(example.source).clamp(0, 1).clone()
             wanted = Encoded.fitted(example, plan).clone()
             after = backbone.encode_image(wanted).float().clone()
-            before = backbone.encode_image(source).float() if leaning else after
             target.append(after)
             image.append(backbone.image_condition(source).float().clone())
             if shown:
                 picture.append(wanted.float().cpu())
                 change.append(_drawn(source, wanted.to(source)).to(after) + SHOWN_FLOOR)
             else:
+                before = backbone.encode_image(source).float() if leaning else after
                 change.append((after - before).square().mean((1, 2, 3)) + CHANGE_FLOOR)
             if not bool(torch.isfinite(after).all() and torch.isfinite(image[-1]).all()):
                 raise EmuEditError(

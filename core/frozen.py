@@ -29,7 +29,11 @@ def frozen(backbone: Any, checkpointing: bool, decoder: bool = False) -> Iterato
         _leave_inference_mode(part)
     wanted = [p for part in parts for p in part.parameters() if p.requires_grad]
     saving = [
-        part for part in parts if checkpointing and getattr(part, "_supports_gradient_checkpointing", False)
+        part
+        for part in parts
+        if checkpointing
+        and getattr(part, "_supports_gradient_checkpointing", False)
+        and not part.is_gradient_checkpointing
     ]
     for parameter in wanted:
         parameter.requires_grad_(False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from .backbone import Backbone
 from .edit import EditSettings, edit
 from .errors import EmuEditError
-from .example_latents import Noised, encode_examples, one_step, relative_change
+from .example_latents import Noised, encode_examples, one_step, reads_no_noise, relative_change
 from .frozen import frozen
 from .inversion_settings import (
     AUTO,
@@ -47,7 +47,7 @@ __all__ = [
 
 MOST_HELD_OUT = 16  # examples: more would cost time and say little more
 FEWEST_TO_SPLIT = 5  # examples: of fewer none is held out
-LOOKS = 24  # noisy views of the held-out examples that a loss is the mean of
+LOOKS = 24  # noisy views that a loss is the mean of, where noise makes a difference
 PREVIEW_STEPS = 6
 
 
@@ -119,13 +119,11 @@ class _Learner:
             self.backbone,
             self.examples,
             settings.size,
-            settings.batch,
             lambda done, total: self._tell("encode", done, total, math.nan),
         )
         measured = self.kept or self.taught
-        # Such an editor reads none of the noise at pure noise: one look tells all.
-        alike = bool(self.data.picture) and getattr(self.backbone, "latent_input", None) == "estimate"
-        views = self._views(measured, len(measured) if alike else LOOKS)
+        self.alike = bool(self.data.picture) and reads_no_noise(self.backbone)
+        views = self._views(measured, len(measured) if self.alike else LOOKS)
         candidates = self._candidates()
         starts = {}
         for index, (start, vector) in enumerate(candidates.items()):
@@ -246,7 +244,8 @@ class _Learner:
 
     def _measure(self, vector: Tensor, views: Iterable[Noised]) -> float:
         with torch.no_grad():
-            errors = [self._errors(vector, view).double().cpu() for view in views]
+            # Home first: some devices have no float64.
+            errors = [self._errors(vector, view).cpu().double() for view in views]
         loss = float(torch.cat(errors).mean())
         return loss if math.isfinite(loss) else math.inf
 
@@ -254,6 +253,7 @@ class _Learner:
         """The noisy views of step `step`: a function of the seed and the step alone."""
         generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + step) % 2**63)
         count, size = len(self.taught), self.settings.batch
+        size = min(size, count) if self.alike else size  # the same view twice tells nothing more
         # Every example once before any a second time, in an order of its own for each round.
         rounds = range((step - 1) * size // count, (step * size - 1) // count + 1)
         order: list[int] = []

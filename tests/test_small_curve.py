@@ -76,12 +76,8 @@ def test_a_log_in_parts():
     assert [(end, size) for end, size, _ in bins] == [(200, 64), (400, 64), (600, 128), (800, 128)]
     assert [error.mean for *_, error in bins] == pytest.approx([0.15, 0.35, 0.55, 0.75])
     assert len(bins_of(rows[:2], 4)) == 2
-    assert [(end, size) for end, size, _ in bins_of(rows, 3)] == [
-        (300, 64),
-        (400, 64),
-        (600, 128),
-        (800, 128),
-    ]
+    few = bins_of([*rows, row(900, 64, add=1.0)], 1)  # a change of size begins a part, even for one line
+    assert [(end, size) for end, size, _ in few] == [(400, 64), (800, 128), (900, 64)]
     assert bins_of([row(1, picture=0.5)]) == []
 
 

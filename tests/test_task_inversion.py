@@ -8,7 +8,7 @@ from toy_models import SD_SCHEDULE, toy_backbone, toy_pictures
 
 from emu_edit.core.edit import edit
 from emu_edit.core.errors import EmuEditError
-from emu_edit.core.example_latents import SHOWN_FLOOR, encode_examples, one_step
+from emu_edit.core.example_latents import SHOWN_FLOOR, encode_examples, one_step, reads_no_noise
 from emu_edit.core.task_examples import TaskExample
 from emu_edit.core.task_files import load_task, save_task
 from emu_edit.core.task_inversion import InversionSettings, invert_task
@@ -56,17 +56,24 @@ def state_of(editor):
     return [p.detach().clone() for m in modules for p in m.parameters()]
 
 
+def trainable_of(editor):
+    modules = (editor.unet, editor.conditioner, editor.vae, editor.text_encoder)
+    return [p.requires_grad for m in modules for p in m.parameters()]
+
+
 @pytest.mark.parametrize(
-    "kind", [{}, {"predicts": "v_prediction"}, {"predicts": "change", "image_condition": "scaled"}], ids=str
+    "kind",
+    [{}, {"predicts": "v_prediction"}, {"predicts": "change", "image_condition": "scaled"}, ONE_STEP],
+    ids=str,
 )
 def test_only_the_vector_is_trained_and_the_held_out_loss_falls(kind):
     editor = trained_toy(**kind)
-    before, trainable = state_of(editor), [p.requires_grad for p in editor.unet.parameters()]
+    before, trainable = state_of(editor), trainable_of(editor)
     settings = InversionSettings(steps=16, batch=4, check_every=4, rate=0.3, size=64, start="none")
     result = invert_task(editor, examples(), "mine", settings)
     assert result.held_out == 1 and result.learnt_from == 5
     assert all(torch.equal(a, b) for a, b in zip(before, state_of(editor), strict=True))
-    assert [p.requires_grad for p in editor.unet.parameters()] == trainable
+    assert trainable_of(editor) == trainable
     assert all(p.grad is None for p in editor.unet.parameters())
     assert result.best_step > 0 and min(loss for _, loss in result.history) < result.history[0][1]
     assert result.task.vector.shape == (12,) and bool(result.task.vector.any())
@@ -107,13 +114,13 @@ def test_pictures_and_words_go_through_the_encoders_once(editor, monkeypatch):
 
     monkeypatch.setattr(editor, "encode_image", image)
     monkeypatch.setattr(editor, "encode_text", text)
-    encode_examples(editor, examples(4), 64, 2, lambda *_: None)
+    encode_examples(editor, examples(4), 64, lambda *_: None)
     assert calls == {"image": 4, "text": [["do a", "do b", ""]]}
 
 
 def test_examples_of_mixed_sizes_give_the_gradient_of_their_mean(editor):
     mixed = examples(2, (128, 128)) + examples(2, (64, 128))
-    data = encode_examples(editor, mixed, 128, 2, lambda *_: None)
+    data = encode_examples(editor, mixed, 128, lambda *_: None)
     views = data.noised([0, 3, 1], torch.Generator().manual_seed(0), 0.0)
     assert [tuple(view.z.shape) for view in views] == [(2, 4, 16, 16), (1, 4, 8, 16)]
     alone = data.noised([0], torch.Generator().manual_seed(0), 0.0)
@@ -166,14 +173,34 @@ def test_guidance_and_further_steps_make_another_edit_than_the_prediction(other)
     assert not one_step(trained_toy(**ONE_STEP | other))
 
 
+def test_an_editor_that_reads_no_noise_sees_each_example_once_a_step():
+    toy, sizes = trained_toy(**ONE_STEP), []
+    assert reads_no_noise(toy)
+    assert not reads_no_noise(trained_toy(**ONE_STEP | {"latent_input": "noisy"}))
+    early = ONE_STEP["scheduler"] | {"timestep_spacing": "leading"}  # its one step is no pure noise
+    assert not reads_no_noise(trained_toy(**ONE_STEP | {"scheduler": early}))
+
+    def tell(step):
+        if step.phase == "learn" and not step.check:
+            sizes.append(len(seen))
+        seen.clear()
+
+    seen = []
+    toy.unet.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    settings = InversionSettings(**vars(QUICK) | {"batch": 8, "check_every": 4})
+    invert_task(toy, examples(3), "mine", settings, tell)
+    assert sizes == [3, 3, 3]
+
+
 def test_few_examples_are_measured_on_themselves(editor):
     result = invert_task(editor, examples(1), "mine", QUICK)
     assert (result.learnt_from, result.held_out) == (1, 0)
     assert "none held out" in result.report()
 
 
-def test_every_phase_is_told_and_an_exception_leaves_all_as_it_was(editor):
-    seen = []
+@pytest.mark.parametrize("kind", [{}, ONE_STEP], ids=["four steps", "one step"])
+def test_every_phase_is_told_and_an_exception_leaves_all_as_it_was(kind):
+    editor, seen = trained_toy(**kind), []
 
     class Stop(Exception):
         pass
@@ -184,7 +211,7 @@ def test_every_phase_is_told_and_an_exception_leaves_all_as_it_was(editor):
             assert step.preview().shape == (1, 64, 192, 3)
             raise Stop
 
-    before = state_of(editor)
+    before, trainable = state_of(editor), trainable_of(editor)
     with pytest.raises(Stop):
         invert_task(editor, examples(), "mine", QUICK, tell)
     assert seen == [
@@ -194,7 +221,7 @@ def test_every_phase_is_told_and_an_exception_leaves_all_as_it_was(editor):
         ("learn", 1, 4),
     ]
     assert all(torch.equal(a, b) for a, b in zip(before, state_of(editor), strict=True))
-    assert all(p.requires_grad for p in editor.unet.parameters())
+    assert trainable_of(editor) == trainable and all(trainable)
 
 
 @pytest.mark.parametrize("kind", [{}, ONE_STEP], ids=["four steps", "one step"])

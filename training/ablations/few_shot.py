@@ -15,6 +15,7 @@ TEACH_SEED = 11  # of the stream that examples to learn from come from
 EXPERT_SEED = 12
 EXPERT_RATE, FINE_RATE = 3e-4, 1e-4
 EXPERT_BATCH = 16
+OBJECTIVE = "squared error of the decoded edit"  # of task inversion: a change makes old results void
 
 
 def measure(lab: Lab) -> dict[str, Any] | None:
@@ -42,6 +43,8 @@ def measure(lab: Lab) -> dict[str, Any] | None:
                 for seed in sizes.seeds:
                     key = {**base, "count": count, "seed": seed, "learning": asdict(sizes.learning)}
                     make = _inversion if method == "inversion" else _fine_tuning
+                    if method == "inversion":
+                        key["objective"] = OBJECTIVE
                     rows.append(
                         lab.cells.get(f"d-{method}", key, partial(make, lab, task, count, seed, near["name"]))
                     )

@@ -91,9 +91,13 @@ class Lab:
         return self.model or Path(bundled_editor_path())
 
     def identity(self) -> str:
-        """Twelve digits that change when any weight of the editor does."""
+        """Twelve digits that change when any weight or setting of the editor does."""
         digest = hashlib.sha256()
-        files = [self.path()] if self.path().is_file() else sorted(self.path().rglob("*.safetensors"))
+        files = (
+            [self.path()]
+            if self.path().is_file()
+            else sorted(file for file in self.path().rglob("*") if file.suffix in (".safetensors", ".json"))
+        )
         for file in files:
             digest.update(file.read_bytes())
         return digest.hexdigest()[:12]
@@ -136,8 +140,8 @@ def judged(
 
 def left_of_drawn(case: Example, made: np.ndarray) -> float:
     """The mean absolute error of an edit [S,S,3] in 0..1 over what there was to draw: the change from the
-    input, or what the target holds beside its most usual colour, if that is less. 1 is the input left as it
-    is or a blank page: of a map of thin lines, that the picture goes is most of the change.
+    input, or what the target holds beside the median of each channel, if that is less. 1 is the input left as
+    it is, or a blank page: of a map of thin lines, that the picture goes is most of the change.
     """
     source, target = case.source / 255.0, case.target / 255.0
     blank = np.median(target, axis=(0, 1))
@@ -146,7 +150,9 @@ def left_of_drawn(case: Example, made: np.ndarray) -> float:
 
 
 def _number(value: Any) -> float:
-    return round(float(value), 6) if math.isfinite(float(value)) else 1.0  # nothing to change: no error left
+    return (
+        round(float(value), 6) if math.isfinite(float(value)) else 1.0
+    )  # nothing to change: as if nothing was done
 
 
 def new_editor(size: int, seed: int, count: int) -> DiffusersBackbone:

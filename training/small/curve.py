@@ -86,14 +86,16 @@ def prediction(scored: Sequence[Scored], target: float) -> Interval:
 
 
 def bins_of(rows: Sequence[Mapping[str, Any]], count: int = BINS) -> list[tuple[int, int, Interval]]:
-    """Even parts of a log, none with pictures of two sizes: (samples at the end, size, mean relative error
-    over the tasks).
+    """About `count` parts of a log, none with pictures of two sizes and even between two changes of size:
+    (samples at the end, size, mean relative error over the tasks).
     """
     rows = [row for row in rows if set(row["relative_error"]) - {"picture"}]
     out = []
-    for part in np.array_split(np.arange(len(rows)), max(1, min(count, len(rows)))):
-        for size, chosen in groupby((rows[k] for k in part), key=lambda row: int(row["size"])):
-            some = list(chosen)
+    for size, chosen in groupby(rows, key=lambda row: int(row["size"])):
+        stretch = list(chosen)
+        parts = max(1, round(min(count / len(rows), 1.0) * len(stretch)))
+        for part in np.array_split(np.arange(len(stretch)), parts):
+            some = [stretch[k] for k in part]
             errors = [
                 np.mean([v for task, v in row["relative_error"].items() if task != "picture"]) for row in some
             ]
@@ -125,8 +127,10 @@ def report(
         guess = prediction(scored, target)
         lines.append(
             f"**{_said(guess, target)}** Assumed: the odds of success go on growing as a power of the "
-            "samples, at this mixture of picture sizes, each time with an anneal at the end. The interval "
-            "counts only the chance in which edits were scored; nobody knows that a line is right so far out."
+            "samples, at this mixture of picture sizes, each time with an anneal at the end"
+            f"{', and that the weights are of one recipe, which these are not' if note else ''}. The "
+            "interval counts only the chance in which edits were scored; nobody knows that a line is "
+            "right so far out."
         )
     if note:
         lines.insert(3, note)
@@ -208,7 +212,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--target", type=float, default=TARGET, help="the success to predict, between 0 and 1"
     )
-    parser.add_argument("--note", default="", help="a paragraph for the page: what changed on the way")
+    parser.add_argument(
+        "--note", default="", help="a paragraph for the page: how the recipe changed on the way"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for the page and the chart")
     chosen = parser.parse_args(arguments)
     try:
@@ -246,6 +252,7 @@ def _write(rows: Sequence[Mapping[str, Any]], scored: Sequence[Scored], chosen: 
     given = ["--log RUN/log.jsonl", *(f"--scored {one.samples}=EVALUATION.json" for one in scored)]
     given += [f"--from {chosen.start}"] if chosen.start else []
     given += [f"--target {chosen.target}"] if chosen.target != TARGET else []
+    given += ["--note NOTE"] if chosen.note else []
     command = " ".join(("python -m emu_edit.training.small.curve", *given))
     page = report(rows, scored, chosen.target, command, chosen.note)
     with replacing(chosen.out / "learning_curve.md") as part:
