@@ -194,7 +194,7 @@ def _rescue(output: Path, turns: Sequence[Turn]) -> Path:
 
 def line_of(turn: Turn) -> str:
     """What is printed of a finished turn."""
-    hint = "" if turn.changed else "; nothing changed: try another --seed or more --text-guidance"
+    hint = "" if turn.changed else "; nothing changed: try other words or more --text-guidance"
     return (
         f"{turn.instruction} [{turn.task}: {turn.guess.reason}] "
         f"{turn.changed:.1%} of the pixels changed, {turn.seconds:.2f} s{hint}"

@@ -78,7 +78,8 @@ class EditByInstruction:
                     0,
                     0,
                     2**63 - 1,
-                    "Another seed gives another result of the same instruction.",
+                    "Another seed gives another result of the same instruction. (Not with the bundled editor "
+                    "at one step, which reads no noise.)",
                     control_after_generate=True,
                 ),
                 "steps": whole(
@@ -90,7 +91,7 @@ class EditByInstruction:
                     30.0,
                     0.1,
                     "How strongly the instruction is followed. Raise it when nothing changes. "
-                    "-1: as the editor recommends (7.5 is usual for InstructPix2Pix).",
+                    "-1: as the editor recommends (InstructPix2Pix usually 7.5, the bundled one 1).",
                 ),
                 "image_guidance": number(
                     AS_EDITOR,

@@ -170,7 +170,12 @@ class TaskInversion:
                 ),
             },
             "optional": {
-                "batch": whole(usual.batch, 1, 1024, "Examples in each step, each with noise of its own."),
+                "batch": whole(
+                    usual.batch,
+                    1,
+                    1024,
+                    "Examples in each step; each once, for an editor that reads no noise.",
+                ),
                 "start": choice(
                     (AUTO, NO_TASK, MEAN, *TASK_IDS),
                     AUTO,

@@ -10,12 +10,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("examples", metavar="EXAMPLES_DIR", help="folder of examples; see above")
     parser.add_argument("-o", "--output", metavar="TASK.safetensors", required=True, help="file to write")
     parser.add_argument("--name", help="what the task is called (default: the file's name)")
-    parser.add_argument("--model", metavar="PATH", help="diffusers folder or .safetensors (default: bundled)")
-    parser.add_argument("--steps", type=int, metavar="N", help="learn for at most N steps")
-    parser.add_argument("--rate", type=float, metavar="X", help="learning rate, in units of the known tasks")
+    parser.add_argument("--model", metavar="PATH", help="folder of an Emu Edit editor (default: bundled)")
+    parser.add_argument("--steps", type=int, metavar="N", help="learn for at most N steps (300)")
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="examples in each step, each with noise of its own"
+        "--rate", type=float, metavar="X", help="learning rate, in units of the known tasks (0.1)"
     )
+    parser.add_argument("--batch", type=int, metavar="N", help="examples in each step (8)")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same task (0)")
     parser.add_argument("--start", help="auto (what fits best), none, mean, or the name of a known task")
     parser.add_argument("--held-out", type=float, metavar="SHARE", help="share kept to measure by (0.2)")

@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--from", dest="start", type=Path, default=bundled_editor_path())
     parser.add_argument("--out", type=Path, required=True, help="folder of the editor that can read")
-    parser.add_argument("--texts", type=at_least(1), default=300_000)
+    parser.add_argument("--texts", type=at_least(1), default=Recipe().texts)
     parser.add_argument("--workers", type=at_least(0), default=1, help="processes that draw up plans")
     chosen = parser.parse_args(arguments)
     recipe = Recipe()
