@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_build_pairs import PLAN, Strength, ToyJobs, kept_jobs, toy, toy_build, tree  # noqa: F401
+from test_build_pairs import PLAN, Killed, Strength, ToyJobs, kept_jobs, toy, toy_build, tree  # noqa: F401
 from test_build_pairs_jobs import READY, pictures
 
 from emu_edit.core.errors import EmuEditError
+from emu_edit.core.pairs import durable
 from emu_edit.core.pairs.faults import DiskFull
 from emu_edit.core.pairs.filters.base import Finding, at_least
 from emu_edit.core.pairs.filters.judge import judge_all
@@ -167,10 +168,12 @@ def test_an_exception_while_instructions_are_written_costs_that_job_alone(tmp_pa
     assert dropped[2] is None and len(kept_jobs(tmp_path)) == PLAN.count
 
 
+@pytest.mark.parametrize("shard", [200, 6])
 @pytest.mark.parametrize("where", ["recipe", "filter"])
-def test_too_many_failures_in_turn_end_the_run_and_are_tried_again(where, tmp_path, monkeypatch):
-    plan = replace(PLAN, shard_jobs=200, count=30)
-    toy_build(tmp_path / "whole", plan)
+def test_too_many_failures_in_turn_end_the_run_and_are_tried_again(where, shard, tmp_path, monkeypatch):
+    plan = replace(PLAN, shard_jobs=shard, count=30)
+    jobs, straight = ToyJobs(plan), ToyJobs(plan)
+    toy_build(tmp_path / "whole", plan, straight)
     broken = [True]
 
     def wrong(number):
@@ -182,12 +185,13 @@ def test_too_many_failures_in_turn_end_the_run_and_are_tried_again(where, tmp_pa
     judge = faulty_filter(wrong if where == "filter" else lambda number: None)
     told = r"last \d+ jobs failed, .*the card is gone.* tries them again"
     with pytest.raises(EmuEditError, match=told) as slip:
-        toy_build(tmp_path / "broken", plan, judge=judge)
+        toy_build(tmp_path / "broken", plan, jobs, judge)
     count = int(str(slip.value).split("the last ")[1].split()[0])
     assert MOST_FAULTS <= count < MOST_FAULTS + PLAN.chunk_jobs
     broken[0] = False
-    toy_build(tmp_path / "broken", plan, judge=judge)
+    toy_build(tmp_path / "broken", plan, jobs, judge)
     assert tree(tmp_path / "broken") == tree(tmp_path / "whole")
+    assert jobs.made == straight.made  # nobody is asked for an instruction twice
 
 
 class Bordering(ToyJobs):
@@ -209,11 +213,46 @@ def test_failures_up_to_the_end_of_a_shard_do_not_end_every_later_run(tmp_path, 
 
     faulty_recipe(monkeypatch, wrong)
     with pytest.raises(EmuEditError, match=f"the last {MOST_FAULTS} jobs failed"):
-        toy_build(tmp_path, plan, Bordering(plan))
-    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["00000000.tar"]
+        toy_build(tmp_path / "broken", plan, Bordering(plan))
+    assert not (tmp_path / "broken" / "shards").exists()
     broken[0] = False
-    manifest = toy_build(tmp_path, plan, Bordering(plan))
-    assert manifest["pairs"] == 5 and manifest["tally"]["lost"]["color instruction"] >= 4
+    for name in ("broken", "whole"):
+        assert toy_build(tmp_path / name, plan, Bordering(plan))["pairs"] == 5
+    assert tree(tmp_path / "broken") == tree(tmp_path / "whole")
+
+
+def test_a_shard_is_written_once_the_failures_at_its_end_are_over(tmp_path, monkeypatch):
+    """Killed anywhere meanwhile too, it ends as if it never was."""
+    plan = replace(PLAN, shard_jobs=4, count=8)
+
+    def wrong(number):
+        if 3 <= number < 12:
+            raise RuntimeError("the card is busy")
+
+    faulty_recipe(monkeypatch, wrong)
+    steps, shards_at = [], []
+
+    def watch(step, path):
+        steps.append(step)
+        if step == "renamed" and path.parent.name == "work" and path.suffix == ".tar":
+            shards_at.append(len(list((tmp_path / "whole" / "shards").glob("*.tar"))))
+
+    monkeypatch.setattr(durable, "at_step", watch)
+    toy_build(tmp_path / "whole", plan)
+    assert shards_at[:6] == [0] * 6 and shards_at[7] >= 3  # of two chunks each
+    for kill in range(0, len(steps), 3):
+        count = iter(range(10**6))
+
+        def stop(step, path, count=count, kill=kill):
+            if next(count) == kill:
+                raise Killed
+
+        monkeypatch.setattr(durable, "at_step", stop)
+        with pytest.raises(Killed):
+            toy_build(tmp_path / f"killed{kill}", plan)
+        monkeypatch.setattr(durable, "at_step", lambda step, path: None)
+        toy_build(tmp_path / f"killed{kill}", plan)
+        assert tree(tmp_path / f"killed{kill}") == tree(tmp_path / "whole"), kill
 
 
 def test_a_worker_on_ray_hands_a_slip_back():

@@ -76,13 +76,65 @@ def test_nonsense_and_silence_are_recorded_and_the_others_go_on(tmp_path):
     items = asked(["sense", "nonsense", "away"], ["one cat", "two cats", "three cats", "four cats"], tmp_path)
     assert [type(item) for item in items] == [PairJob, Dropped, Dropped, PairJob]
     assert "no JSON object" in items[1].reason and items[1].detail["answer"].startswith("Certainly")
-    assert "timed out" in items[2].reason and items[2].stage == "instruction"
+    assert "timed out" in items[2].reason and items[2].stage == "away"
     assert items[3].instruction.input_caption == "four cats" and items[3].id == "00000003"
 
 
 def test_a_server_that_stays_away_stops_the_run(tmp_path):
     with pytest.raises(EmuEditError, match="gave no answer for 2 orders"):
         asked(["away"] * 4, ["a", "b", "c", "d"], tmp_path, give_up_after=2)
+
+
+class Deaf(Server):
+    """Never answers what holds a word, and else as its moods are."""
+
+    def __init__(self, moods, word=None):
+        super().__init__(moods)
+        self.word = word
+
+    def answer(self, request):
+        if self.word and self.word in request.caption:
+            raise Trouble("the server answers 500")
+        return super().answer(request)
+
+
+def build_with(server, folder, count=6):
+    """A build from captions in chunks of two, of which no job becomes a pair."""
+
+    def part(chunk, items):
+        rows = [{"number": 2 * chunk + k, "job": None, "dropped": None} for k in range(len(items))]
+        for row, item in zip(rows, items, strict=True):
+            row["job" if isinstance(item, PairJob) else "dropped"] = item.to_json()
+        return part_bytes([], [row | {"candidates": []} for row in rows])
+
+    captions = folder.parent / "captions.txt"
+    captions.write_text("".join(f"cat {n}\n" for n in range(count)))
+    plan = BuildPlan(count=1, tasks=("color",), captions=str(captions), chunk_jobs=2, shard_jobs=2)
+    writer = Writer(server, WriteSettings(tries=1, wait=0), sleep=lambda seconds: None)
+    jobs = CaptionJobs(plan, lambda some: models._write(writer, some))
+    with pytest.raises(EmuEditError) as end:
+        build(folder, plan, jobs, partial(one_process, plan, jobs, SimpleNamespace(part=part)))
+    return str(end.value)
+
+
+@pytest.mark.parametrize("before", range(5))
+@pytest.mark.parametrize("away", [1, 3, 5, 8])
+def test_an_outage_of_the_server_costs_no_job(away, before, tmp_path):
+    """Short, it is waited for; long, it stops the run, also where a chunk or a shard ends within it."""
+    assert "the jobs ran out" in build_with(Server([]), tmp_path / "whole")
+    server = Server(["sense"] * before + ["away"] * away)
+    ends = [build_with(server, tmp_path / "out")]
+    while "the jobs ran out" not in ends[-1]:
+        assert "gave no answer for 5 orders in turn" in ends[-1] and len(ends) < 4
+        ends.append(build_with(server, tmp_path / "out"))
+    assert len(ends) == (2 if away >= 5 else 1)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_question_that_the_server_fails_over_is_dropped_in_the_end(tmp_path):
+    assert "the jobs ran out" in build_with(Deaf([], "cat 3"), tmp_path / "out")
+    rows = [r for path in sorted((tmp_path / "out" / "records").glob("*.jsonl")) for r in read_rows(path)]
+    assert [row["dropped"] and row["dropped"]["stage"] for row in rows] == [None] * 3 + ["away"] + [None] * 2
 
 
 def test_ready_instructions_and_lines_that_are_none(tmp_path):

@@ -1,4 +1,4 @@
-"""Failures that nobody foresaw, in one job or one filter: told in a sentence, so that the others go on."""
+"""Failures that are no fault of the item: told in a sentence, so that the others go on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from .durable import FULL
 class DiskFull(EmuEditError):
     """It concerns all jobs and not one, so it ends the run."""
 
+
+AWAY = "away"
+"""Stage of an instruction for which a language model's backend was away: it is to be asked again."""
 
 FILTER_FAILED = "filter failed: "
 """What the reason of a pair begins with that a filter could not judge."""

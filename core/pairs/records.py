@@ -283,8 +283,8 @@ class Verdict:
 class Dropped:
     """An item that came to nothing at some stage, with why, so that nothing is lost silently.
 
-    stage: "instruction", "recipe", "filter", "save" ... reason: one sentence. task, item: what it was about
-    (a caption, a job's id). detail: JSON values worth keeping, such as the start of a nonsense answer.
+    stage: "instruction", "away", "recipe", "filter", "save" ... reason: one sentence. task, item: what it was
+    about (a caption, a job's id). detail: JSON values worth keeping, such as the start of a nonsense answer.
     """
 
     stage: str

@@ -14,7 +14,7 @@ from ...core.images import plan_resize
 from ...core.masks.sources import Source
 from ...core.pairs.instructions.backend import Backend
 from ...core.pairs.instructions.dedupe import Seen
-from ...core.pairs.instructions.write import Order, Writer, WriteSettings, Written
+from ...core.pairs.instructions.write import Order, Writer, Written
 from ...core.pairs.recipes import annotators
 from ...core.pairs.recipes.base import Annotator, RecipeContext
 from ...core.pairs.recipes.table import RECIPES, missing
@@ -44,7 +44,7 @@ def jobs_of(plan: BuildPlan, world: World | None, names: Sequence[str] = ()) -> 
                 "nothing to do; give --captions or --pictures besides, or leave --instructions out."
             )
         return WorldJobs(plan, world)
-    write = partial(_write, Writer(_backend(plan), WriteSettings(give_up_after=min(5, plan.chunk_jobs))))
+    write = partial(_write, Writer(_backend(plan)))
     return CaptionJobs(plan, write) if plan.captions else PictureJobs(plan, write, names)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
-from ...core.pairs.faults import FILTER_FAILED
+from ...core.pairs.faults import AWAY, FILTER_FAILED
 
 ROWS = "rows.jsonl"
 FAULT, DOUBLE = "fault", "duplicate"
@@ -115,10 +115,10 @@ class Tally:
 
 
 def failed(row: Mapping[str, Any]) -> bool | None:
-    """Whether a job failed as nobody foresaw: in its recipe, or all its candidates in a filter. None: it came
-    to nothing before that could be seen."""
+    """Whether a job failed by no fault of its own: in its recipe as nobody foresaw, all its candidates in a
+    filter, or as a language model was away. None: it came to nothing before that could be seen."""
     if row["dropped"]:
-        return True if row["dropped"]["stage"] == FAULT else None
+        return True if row["dropped"]["stage"] in (FAULT, AWAY) else None
     reasons = [one["verdict"]["reason"] for one in row["candidates"]]
     return bool(reasons) and all(reason.startswith(FILTER_FAILED) for reason in reasons)
 

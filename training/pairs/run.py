@@ -14,12 +14,10 @@ from ...core.pairs.durable import write_whole
 from .jobs import Jobs, keep_names
 from .plan import BuildPlan
 from .stages import Maker, completed, items_from_lines, items_to_lines
-from .store import Store
+from .store import MOST_FAULTS, Store
 
 Results = Callable[[Iterable[int]], Iterator[tuple[int, bytes]]]
 Tell = Callable[[str], None]
-MOST_FAULTS = 20
-"""Jobs in turn that fail as nobody foresaw, after which something is wrong with more than them."""
 
 
 def one_process(plan: BuildPlan, jobs: Jobs, maker: Maker, store: Store, total: int) -> Results:
@@ -60,6 +58,7 @@ def build(
         began, told, jobs_before = time.monotonic(), 0.0, store.tally.jobs.total()
         done = store.advance(last)
         if not done:
+            _check_faults(store)
             stream = make_results(store, total)(store.missing(last))
             try:
                 for chunk, part in stream:
@@ -73,15 +72,9 @@ def build(
                         tell(f"{have}; {store.tally.line()}; {rate:.2f} jobs/s")
                     if done:
                         break
-                    if store.faults >= MOST_FAULTS:
-                        count, why = store.faults, store.fault
-                        store.take_back_faults()
-                        raise EmuEditError(
-                            f"build: the last {count} jobs failed, the latest with "
-                            f"{why!r}; mend that, and the same command tries them again."
-                        )
+                    _check_faults(store)
                     if store.barren >= plan.patience:
-                        raise EmuEditError(_barren(store, plan))
+                        raise EmuEditError(_barren(store))
             finally:
                 close = getattr(stream, "close", None)
                 if close is not None:
@@ -95,9 +88,19 @@ def build(
     return manifest
 
 
-def _barren(store: Store, plan: BuildPlan) -> str:
+def _check_faults(store: Store) -> None:
+    """Take back the failures in turn and raise EmuEditError where there are too many of them."""
+    if store.faults >= MOST_FAULTS:
+        store.take_back_faults()
+        raise EmuEditError(
+            f"build: the last {store.faults} jobs failed, the latest with {store.fault!r}; mend that, and "
+            "the same command tries them again."
+        )
+
+
+def _barren(store: Store) -> str:
     worst = (store.tally.dropped + store.tally.lost).most_common(1)
-    why = f", most often by {worst[0][0]!r}" if worst else ""
+    why = f", most often by {worst[0][0].strip()!r}" if worst else ""
     return (
         f"build: the last {store.barren} jobs gave no pair{why}; look at {store.folder} with "
         "training.report, or raise --patience, and the same command goes on."

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
-from ...core.pairs.faults import DiskFull, told
+from ...core.pairs.faults import AWAY, DiskFull, told
 from ...core.pairs.filters.judge import best
 from ...core.pairs.recipes.base import RecipeContext, eight_bit
 from ...core.pairs.recipes.table import candidates
@@ -19,6 +19,9 @@ from .rows import FAULT, part_bytes
 
 Judge = Callable[[Sequence[Candidate]], list[Verdict]]
 Item = PairJob | Dropped
+ASKED = 4
+"""How often a language model that is away is asked for a chunk's jobs, before they come to nothing. One less
+than the orders in turn after which a writer stops the run, so that the next job tells whether it is away."""
 
 
 def keep_all(tried: Sequence[Candidate]) -> list[Verdict]:
@@ -104,14 +107,23 @@ def completed(
     known: Sequence[Item], make: Callable[[Sequence[int]], list[Item]], numbers: Sequence[int]
 ) -> list[Item]:
     """The items of these jobs, of which the first are `known`, made or written down earlier: made are the
-    others, and again those that failed as nobody foresaw."""
-    todo = [
-        place
-        for place in range(len(numbers))
-        if place >= len(known) or (isinstance(item := known[place], Dropped) and item.stage == FAULT)
-    ]
-    made = items_of(make, [numbers[place] for place in todo]) if todo else []
-    items = dict(enumerate(known)) | dict(zip(todo, made, strict=True))
+    others, and again those that failed as nobody foresaw or found a language model away.
+
+    Those that find it away now are asked for again after the others, ASKED times in all: not for ever, for
+    there are questions that a server fails over.
+    """
+    items = dict(enumerate(known))
+    again: tuple[str, ...] = (FAULT, AWAY)
+    for _ in range(ASKED):
+        todo = [
+            place
+            for place in range(len(numbers))
+            if place not in items or (isinstance(item := items[place], Dropped) and item.stage in again)
+        ]
+        if not todo:
+            break
+        items |= zip(todo, items_of(make, [numbers[place] for place in todo]), strict=True)
+        again = (AWAY,)
     return [items[place] for place in sorted(items)]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,31 @@ from ...core.errors import EmuEditError
 from ...core.locks import NAME as LOCK
 from ...core.pairs import shards
 from ...core.pairs.durable import clear_parts, is_part, remove, write_whole
+from ...core.pairs.faults import AWAY
 from ...core.pairs.index import write_index
 from . import doubles, growth
 from .plan import BuildPlan
 from .rows import Part, Tally, failed, index_rows, kept_keys, read_part, read_rows
 
 PLAN, WORK = "build.json", "work"
+MOST_FAULTS = 20
+"""Jobs in turn that fail by no fault of theirs, after which something is wrong with more than them."""
 
 
 def _own(name: str) -> bool:
     """Whether a build that was killed before its plan was written may have left this."""
     return name == LOCK or is_part(name, PLAN)
+
+
+@dataclass
+class _Open:
+    """What was counted of a shard that is not written yet: of its chunks up to `end`, exclusive."""
+
+    end: int = 0
+    pairs: int = 0
+    barren: int = 0
+    fresh: list[int] = field(default_factory=list)  # digests of its jobs
+    double: set[int] = field(default_factory=set)  # numbers of its jobs that are doubles
 
 
 class Store:
@@ -48,9 +63,7 @@ class Store:
         self._resume()
         self._chunk = self.shard * plan.chunks_per_shard  # the next chunk to be counted
         self._streak = self._chunk  # where the failures in turn began
-        self._room: list[int] = []  # pairs of each chunk of the open shard
-        self._fresh: list[int] = []  # digests of its jobs
-        self._double: set[int] = set()  # numbers of its jobs that are doubles
+        self._open = [_Open()]  # the last is being counted, those before it are full
 
     def _check_plan(self) -> None:
         path = self.folder / PLAN
@@ -138,11 +151,17 @@ class Store:
                     self._write_down(chunk, some)
 
     def _open_short(self, chunk: int) -> None:
-        """Take back a part that was made when the jobs ended within its chunk, but for its instructions."""
+        """Take back a part that was made when the jobs ended within its chunk, or of which a language model
+        was away."""
         rows = read_part(self.part_path(chunk), pictures=False).rows
-        if len(rows) < len(self.plan.numbers(chunk, self.total)):
-            self._write_down(chunk, rows)
-            remove(self.part_path(chunk))
+        away = any(row["dropped"] and row["dropped"]["stage"] == AWAY for row in rows)
+        if away or len(rows) < len(self.plan.numbers(chunk, self.total)):
+            self._take_back(chunk, rows)
+
+    def _take_back(self, chunk: int, rows: Iterable[growth.Row]) -> None:
+        """Forget a part, to be made again from the same instructions."""
+        self._write_down(chunk, rows)
+        remove(self.part_path(chunk))
 
     def _write_down(self, chunk: int, rows: Iterable[growth.Row]) -> None:
         """Write down again the instructions that rows were made from, unless as many are there."""
@@ -152,8 +171,8 @@ class Store:
 
     @property
     def pairs(self) -> int:
-        """Pairs kept so far, those of the open shard too."""
-        return self.kept + sum(self._room)
+        """Pairs kept so far, those of open shards too."""
+        return self.kept + sum(one.pairs for one in self._open)
 
     @property
     def finished(self) -> bool:
@@ -175,29 +194,40 @@ class Store:
     def advance(self, last: int) -> bool:
         """Count the parts that are there in order, write the shards they fill; True when the build is done.
 
-        `last`: the number of chunks there are at most. Done is: enough pairs, or no more chunks.
+        `last`: the number of chunks there are at most. Done is: enough pairs, or no more chunks. A full shard
+        waits while failures in turn that began within it go on, for these jobs may have to be tried again.
         """
         per_shard = self.plan.chunks_per_shard
         while not self.finished and self._chunk < last and self.part_path(self._chunk).is_file():
             part = read_part(self.part_path(self._chunk))
             for row in part.rows:
                 self._count(row, part)
-            self._room.append(sum(len(kept_keys(row)) for row in part.rows))
             self._chunk += 1
-            enough = self.kept + sum(self._room) >= self.plan.count
-            if enough or self._chunk == last or self._chunk % per_shard == 0:
-                self._write_shard(cut=enough or self._chunk == last)
+            counted = self._open[-1]
+            counted.end, counted.barren = self._chunk, self.barren
+            enough = self.pairs >= self.plan.count
+            ends = enough or (self._chunk == last and self.faults < MOST_FAULTS)
+            if not ends and self._chunk % per_shard == 0:
+                self._open.append(_Open())
+            while self._open and self._open[0].end and (ends or self._sure(self._open[0])):
+                self._write_shard(self._open.pop(0), cut=ends and not self._open)
         return self.finished
+
+    def _sure(self, shard: _Open) -> bool:
+        """Whether a shard is full, and none of its jobs is of the failures in turn that are going on."""
+        full = shard.end % self.plan.chunks_per_shard == 0
+        return full and not (self.faults and self._streak < shard.end)
 
     def _count(self, row: dict[str, Any], part: Part) -> None:
         """One job: whether it is a double, whether it failed, and the counts."""
         digest = doubles.digest(row, part)
         if digest is not None:
             if self.seen.take(digest):
-                self._fresh.append(digest)
+                self._open[-1].fresh.append(digest)
             else:
-                self._double.add(row["number"])
+                self._open[-1].double.add(row["number"])
                 doubles.drop(row)
+        self._open[-1].pairs += len(kept_keys(row))
         self.tally.add(row)
         self.barren = 0 if kept_keys(row) else self.barren + 1
         wrong = failed(row)
@@ -210,13 +240,14 @@ class Store:
             self.faults = 0
 
     def take_back_faults(self) -> None:
-        """Forget the parts of the open shard from where the failures in turn began, to be made again."""
-        for path in sorted(self.work.glob("[0-9]*")) if self.work.is_dir() else []:
-            if int(path.name[:8]) >= self._streak:
-                remove(path)
+        """Forget the parts from where the failures in turn began, to be made again."""
+        for path in sorted(self.work.glob("[0-9]*.tar")) if self.work.is_dir() else []:
+            chunk = int(path.name[:8])
+            if chunk >= self._streak:
+                self._take_back(chunk, read_part(path, pictures=False).rows)
 
-    def _write_shard(self, cut: bool) -> None:
-        """The open shard from its parts; with `cut` it is the last, and holds no pair too many."""
+    def _write_shard(self, counted: _Open, cut: bool) -> None:
+        """The next shard from its parts; with `cut` it is the last, and holds no pair too many."""
         first, name = self.shard * self.plan.chunks_per_shard, f"{self.shard:08d}"
         room = self.plan.count - self.kept
         rows: list[bytes] = []
@@ -226,13 +257,13 @@ class Store:
 
         def pieces() -> Iterator[bytes]:
             nonlocal pairs, jobs, size
-            for chunk in range(first, self._chunk):
+            for chunk in range(first, counted.end):
                 part = read_part(self.part_path(chunk))
                 for row in part.rows:
                     if pairs >= room:
                         rest.append({name: row[name] for name in ("number", "job", "dropped")})
                         continue  # whoever asks for more pairs later gets this job's then
-                    if row["number"] in self._double:
+                    if row["number"] in counted.double:
                         doubles.drop(row)
                     data, count = _taken(row, part, room - pairs)
                     pairs, jobs, size = pairs + count, jobs + 1, size + len(data)
@@ -259,16 +290,15 @@ class Store:
             "cut": cut,
             "limit": [self.plan.count, self.total] if cut else [],
             "rest": rest,
-            "barren": self.barren,
-            "digests": doubles.dump(self._fresh),
+            "barren": counted.barren,
+            "digests": doubles.dump(counted.fresh),
             "tally": tally.to_json(),
         }
         write_whole(self.summary_path(self.shard), shards.dump(summary) + b"\n")
-        for chunk in range(first, self._chunk):
+        for chunk in range(first, counted.end):
             remove(self.part_path(chunk))
         self.kept += pairs
         self.shard += 1
-        self._room, self._fresh, self._double = [], [], set()
 
     def finish(self) -> dict[str, Any]:
         """Write the index and, last, the manifest; returns the manifest."""

@@ -1,8 +1,9 @@
 """Captions in, instructions out: asked again where an answer is of no use, and nothing lost.
 
 Every order ends as an Instruction or as a Dropped with its reason. A backend that is away is waited for with
-growing pauses; when it stays away for several orders in turn the run ends with one sentence, after those
-orders were handed out as dropped.
+growing pauses; an order for which it stays away is dropped with a stage of its own (faults.AWAY), for it may
+be asked again. When it stays away for several orders in turn, of one stream or of several, the run ends with
+one sentence, after those orders were handed out as dropped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock
 
 from ...errors import EmuEditError
+from ..faults import AWAY
 from ..record_checks import check_task
 from ..records import Dropped, Instruction
 from . import agent, possessives
@@ -109,6 +111,7 @@ class Writer:
         self.backend, self.settings, self.usage = backend, settings or WriteSettings(), usage or Usage()
         self.sleep, self.poll = sleep, poll
         self._lock = Lock()
+        self._away = 0  # orders in turn that found the backend away
 
     def write(self, caption: str, task: str, seed: int) -> Written:
         """One order, without a look at others. Raises EmuEditError for slips (no caption, a refused key)."""
@@ -122,19 +125,18 @@ class Writer:
         seen: what was written before, to go on from. Memory holds the orders under way and `seen` alone.
         """
         seen = Seen(self.settings.near) if seen is None else seen
-        away = 0
         for order, (found, broken, kind) in self._each(todo):
             if isinstance(found, Instruction) and (double := seen.why_double(found)):
                 detail = {"instruction": found.instruction}
                 found, kind = Dropped(STAGE, double, order.task, order.caption, detail), "duplicate"
             self._count(kind)
-            away = away + 1 if broken else 0
+            self._away = self._away + 1 if broken else 0
             yield found
-            if away >= self.settings.give_up_after:
+            if self._away >= self.settings.give_up_after:
                 reason = found.reason if isinstance(found, Dropped) else ""
                 raise EmuEditError(
-                    f"instructions: {self.backend.name} gave no answer for {away} orders in turn ({reason}); "
-                    "see to it and start again."
+                    f"instructions: {self.backend.name} gave no answer for {self._away} orders in turn "
+                    f"({reason}); see to it and start again."
                 )
 
     def _each(self, todo: Iterable[Order]) -> Iterator[tuple[Order, Result]]:
@@ -195,7 +197,8 @@ class Writer:
                 if attempt + 1 < self.settings.tries:
                     self.sleep(self._pause(order, attempt, problem.wait))
         times = f" (the last of {len(reasons)} tries)" if len(reasons) > 1 else ""
-        dropped = Dropped(STAGE, f"{reasons[-1]}{times}", order.task, order.caption, detail)
+        stage = AWAY if broken else STAGE
+        dropped = Dropped(stage, f"{reasons[-1]}{times}", order.task, order.caption, detail)
         return dropped, broken, kind
 
     def _asked(self, asked: Request, again: bool) -> Answer:
