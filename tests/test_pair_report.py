@@ -6,8 +6,10 @@ import re
 
 import pytest
 from test_build_pairs import PLAN, toy, toy_build  # noqa: F401 (the fixture)
+from test_build_pairs_faults import FaultyJobs
 
 from emu_edit.core.errors import EmuEditError
+from emu_edit.core.pairs import shards
 from emu_edit.training import report
 
 
@@ -30,6 +32,39 @@ def test_the_report_holds_the_yield_the_reasons_and_the_pictures(tmp_path, capsy
 def test_sentences_that_differ_in_numbers_and_names_count_as_one():
     one, other = "'red ball' covers 0.2% of the picture.", "'tree' covers 97.1% of the picture."
     assert report._general(one) == report._general(other) == "… covers # of the picture."
+
+
+def test_an_apostrophe_is_no_quote():
+    assert report._general('no "man\'s hat" was found') == "no … was found"
+    one, other = (report._general(f"the dog's {n} legs, not 'a {n} b', aren't there") for n in (3, 4))
+    assert one == other == "the dog's # legs, not …, aren't there"
+
+
+def test_jobs_that_had_no_task_yet_are_told_too(tmp_path):
+    def wrong(number):
+        if number == 3:
+            raise LookupError("no such letter")
+
+    toy_build(tmp_path, jobs=FaultyJobs(wrong))
+    page = report.write_report(tmp_path).read_text(encoding="utf-8")
+    assert '<a href="#none">no task</a><td>1<td>0<td>0<td>' in page
+    assert "<td>1<td" in page.split('<h2 id="none">no task</h2>')[1].split("LookupError: no such letter")[1]
+    toy_build(tmp_path / "other")
+    assert "no task" not in report.write_report(tmp_path / "other").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("most", [0, 2, 3, 100])
+def test_samples_are_spread_over_the_folder(most, tmp_path):
+    toy_build(tmp_path)
+    pairs = shards.PairFolder(tmp_path)
+    shown = report.samples(tmp_path, most)
+    assert set(shown) == set(PLAN.tasks)
+    for task, some in shown.items():
+        places = [place for place, one in enumerate(pairs.tasks) if one == task]
+        count = min(most, len(places))
+        assert [pair.key for pair in some] == [
+            pairs[places[k * len(places) // count]].key for k in range(count)
+        ]
 
 
 def test_what_is_written_is_escaped(tmp_path, monkeypatch):

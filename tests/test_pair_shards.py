@@ -119,6 +119,70 @@ def test_damage_is_told_in_a_sentence(tmp_path):
         list(shards.read_pairs(folder))
 
 
+def as_it_is(record):
+    return record
+
+
+STRANGE = [
+    ("{}/x", as_it_is),  # a place of the test's own
+    ("../../x", as_it_is),
+    ("._00000001", as_it_is),
+    ("x", as_it_is),
+    ("\u0663", as_it_is),
+    ("00000001", lambda record: []),
+    ("00000001", lambda record: {name: record[name] for name in record if name != "task"}),
+    ("00000001", lambda record: {name: record[name] for name in record if name != "seed"}),
+    ("00000001", lambda record: record | {"task": "../../x"}),
+    ("00000001", lambda record: record | {"task": ["local"]}),
+    ("00000001", lambda record: record | {"seed": "../.."}),
+    ("00000001", lambda record: record | {"instruction": 3}),
+    ("00000001", lambda record: record | {"input_caption": None}),
+    ("00000001", lambda record: record | {"mask_kind": {}}),
+    ("00000001", lambda record: record | {"scores": [{"name": "x"}]}),
+]
+
+
+@pytest.mark.parametrize("key, change", STRANGE)
+def test_what_no_writer_of_shards_makes_is_refused_and_written_nowhere(key, change, tmp_path):
+    place, key = tmp_path / "a" / "b", key.format(tmp_path)
+    folder, _ = folder_of(place / "pairs", (1,))
+    _, record, files = made(1)
+    files |= {"00000001.json": shards.dump(change(record))}
+    strange = shards.members({name.replace("00000001", key, 1): data for name, data in files.items()})
+    path = folder / "shards" / "00000000.tar"
+    path.write_bytes(path.read_bytes().removesuffix(shards.TAR_END) + strange + shards.TAR_END)
+    before = files_of(tmp_path)
+    for layout in export.FORMATS:
+        with pytest.raises(EmuEditError, match="cannot be read"):
+            export.export_pairs(folder, place / "out", layout)
+    assert all(name in before or name.startswith("a/b/out/") for name in files_of(tmp_path))
+    with pytest.raises(EmuEditError, match="cannot be read"):
+        shards.PairFolder(folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_members_of_a_shard_that_are_no_files_are_refused(kind, tmp_path):
+    folder, _ = folder_of(tmp_path, (1,))
+    path = folder / "shards" / "00000000.tar"
+    info = tarfile.TarInfo("00000001.json")
+    info.type, info.linkname = kind, "00000000.json"
+    path.write_bytes(path.read_bytes().removesuffix(shards.TAR_END) + info.tobuf() + shards.TAR_END)
+    for read in (shards.read_pairs, shards.PairFolder):
+        with pytest.raises(EmuEditError, match="'00000001.json' in it is no file of a pair"):
+            list(read(folder))
+
+
+def test_pictures_of_a_pair_that_are_not_of_one_size_are_refused(tmp_path):
+    folder, _ = folder_of(tmp_path, (1,))
+    _, record, files = made(1)
+    for name in ("00000001.target.png", "00000001.mask.box.png"):
+        other = files | {name: made(1, 8)[2][name]}
+        path = folder / "shards" / "00000001.tar"
+        path.write_bytes(shards.members(other) + shards.TAR_END)
+        with pytest.raises(EmuEditError, match="pair 00000001 .*not of one size"):
+            list(shards.read_pairs(folder))
+
+
 def test_records_are_the_same_line_whatever_their_order():
     assert shards.dump({"b": 1, "a": "é"}) == shards.dump({"a": "é", "b": 1}) == '{"a": "é", "b": 1}'.encode()
     with pytest.raises(ValueError):

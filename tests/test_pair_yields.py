@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +91,43 @@ def test_dropped_candidates_are_made_again_and_judged(folder):
     }  # fmt: skip
     assert found["tasks"]["segment"]["dropped"]["right"] == 1
     assert "dropped" not in found["tasks"]["color"]
+
+
+def drawn_with(monkeypatch, folder, count, seed):
+    """The seeds of the candidates that are made again, in order."""
+    nothing = torch.zeros(8, 8, 3)
+    one = SimpleNamespace(source=nothing, target=nothing)
+    seeds = []
+    monkeypatch.setattr(yields, "context_of", lambda plan, world: RecipeContext())
+    monkeypatch.setattr(yields, "remake", lambda context, job, record: (seeds.append(record["seed"]), one)[1])
+    list(yields._made_again(folder, PLAN, count, seed, lambda line: None))
+    return seeds
+
+
+def test_candidates_are_drawn_by_the_seed_and_few_are_held(tmp_path, monkeypatch):
+    (tmp_path / "records").mkdir()
+    words = {"task": "add", "instruction": "a", "input_caption": "b", "output_caption": "c"}
+    job = {"id": "1", "seed": 1, "instruction": words}
+    dropped = []
+    for shard in range(4):
+        lines = []
+        for number in range(100):
+            candidates = []
+            for k in range(5):
+                kept, seed = k % 2 == 1, 1000 * shard + 10 * number + k
+                told = {"candidate": {"seed": seed, "metadata": "x" * 3000}, "verdict": {"kept": kept}}
+                candidates.append(told | {"key": "00000001" if k == 0 else ""})
+                if k in (2, 4):
+                    dropped.append(seed)
+            lines.append(json.dumps({"job": job, "dropped": None, "candidates": candidates}))
+        (tmp_path / "records" / f"{shard:08d}.jsonl").write_text("\n".join(lines) + "\n")
+    tracemalloc.start()
+    found = drawn_with(monkeypatch, tmp_path, 3, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    places = np.random.default_rng(5).permutation(len(dropped))[:3]  # sorted by name, they are the first
+    assert found[:3] == [dropped[place] for place in sorted(places)] and len(found) == 6
+    assert peak < 2e6  # of 6 million characters
 
 
 def test_the_report_tells_the_yield(folder, tmp_path, capsys):

@@ -15,6 +15,7 @@ import argparse
 import base64
 import io
 import json
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -32,8 +33,11 @@ from ..core.pairs.durable import write_whole
 from ..core.tasks import TASK_IDS
 from .arguments import at_least
 from .pairs import yields
-from .pairs.rows import Tally, read_rows, task_of
+from .pairs.rows import Tally, index_rows, read_rows, task_of
 
+QUOTE = re.compile(r"""["']""")
+APOSTROPHE = re.compile(r"(?<=[^\W\d_])'(?=[^\W\d_])")  # between letters
+NO_TASK = "no task"
 SIDE = 160  # pixels of a picture on a sheet
 MOST_REASONS = 8
 
@@ -64,8 +68,7 @@ class Found:
 def collect(folder: Path) -> Found:
     """Counts and reasons from the records of all finished shards."""
     found = Found()
-    paths = sorted((folder / shards.RECORDS).glob("[0-9]*.jsonl"))
-    finished = [path for path in paths if path.with_suffix(".json").is_file()]
+    finished = _finished(folder)
     if not finished:
         raise EmuEditError(
             f"report: {folder} holds no finished shard; give a folder of training.build_pairs."
@@ -84,6 +87,12 @@ def collect(folder: Path) -> Found:
     return found
 
 
+def _finished(folder: Path) -> list[Path]:
+    """The records of all finished shards."""
+    paths = sorted((folder / shards.RECORDS).glob("[0-9]*.jsonl"))
+    return [path for path in paths if path.with_suffix(".json").is_file()]
+
+
 def _reasons(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if row["dropped"]:
         yield row["dropped"]["stage"], row["dropped"]["reason"]
@@ -95,23 +104,34 @@ def _reasons(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _general(reason: str) -> str:
     """A sentence with its numbers and quotations taken out, so that like ones count together."""
     words, quoted = [], False
-    for piece in reason.replace('"', "'").split("'"):
+    for piece in QUOTE.split(APOSTROPHE.sub("\u2019", reason)):
         words.append("…" if quoted else piece)
         quoted = not quoted
-    return " ".join("#" if any(c.isdigit() for c in word) else word for word in "".join(words).split())
+    told = "".join(words).replace("\u2019", "'")
+    return " ".join("#" if any(c.isdigit() for c in word) else word for word in told.split())
 
 
 def samples(folder: Path, most: int) -> dict[str, list[shards.Pair]]:
-    """Up to `most` pairs of each task, spread over the whole folder."""
-    pairs = shards.PairFolder(folder)
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, task in enumerate(pairs.tasks):
-        places[task].append(place)
-    chosen = {}
-    for task, all_of_it in places.items():
-        count = min(most, len(all_of_it))
-        chosen[task] = [pairs[all_of_it[k * len(all_of_it) // count]] for k in range(count)]
-    return chosen
+    """Up to `most` pairs of each task, spread over the finished shards. All that is held is what is chosen:
+    the records are read twice, once to count the pairs and once to find those."""
+    finished = _finished(folder)
+    counts = Counter(row["task"] for path in finished for row in index_rows(path))
+    chosen = {
+        task: {k * count // min(most, count) for k in range(min(most, count))}
+        for task, count in counts.items()
+    }
+    shown: dict[str, list[shards.Pair]] = {task: [] for task in counts}
+    seen: Counter[str] = Counter()
+    for path in finished:
+        keys = []
+        for row in index_rows(path):
+            if seen[row["task"]] in chosen[row["task"]]:
+                keys.append(row["key"])
+            seen[row["task"]] += 1
+        if keys:
+            for pair in shards.read_chosen(folder / shards.SHARDS / f"{path.stem}.tar", keys):
+                shown[pair.task].append(pair)
+    return shown
 
 
 def page(
@@ -134,16 +154,20 @@ def page(
         yield f'<h2 id="{task}">{task}</h2>'
         yield from _sheet(shown.get(task, []))
         yield from _why(found, task)
+    if tally.jobs[""]:
+        yield f'<h2 id="none">{NO_TASK}</h2><p>Jobs that came to nothing before they had one.</p>'
+        yield from _why(found, "")
     yield "</html>\n"
 
 
 def _table(found: Found, tasks: Sequence[str]) -> Iterator[str]:
     tally = found.tally
     yield "<table><tr><th>task<th>jobs<th>candidates<th>pairs<th>of jobs<th>"
-    for task in tasks:
+    for task in [*tasks, ""] if tally.jobs[""] else tasks:
         jobs, pairs = tally.jobs[task], tally.pairs[task]
         share = pairs / jobs if jobs else 0.0
-        yield f'<tr><td><a href="#{task}">{task}</a><td>{jobs}<td>{tally.candidates[task]}<td>{pairs}'
+        yield f'<tr><td><a href="#{task or "none"}">{task or NO_TASK}</a>'
+        yield f"<td>{jobs}<td>{tally.candidates[task]}<td>{pairs}"
         yield f'<td>{share:.0%}<td class="words"><span class="bar" style="width:{share * 9:.2f}em"></span>'
     yield "</table>"
 

@@ -40,7 +40,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EmuEditError
-from .records import MASK_KINDS, Candidate, PairJob, Verdict
+from .record_checks import check_task, check_text, check_whole, mapping
+from .records import MASK_KINDS, Candidate, PairJob, Score, Verdict
 
 SHARDS, RECORDS = "shards", "records"
 MANIFEST = "manifest.json"
@@ -160,7 +161,7 @@ def read_shard(path: Path) -> Iterator[Pair]:
         with tarfile.open(path) as archive:
             key, files = "", dict[str, bytes]()
             for member in archive:
-                name, _, ending = member.name.partition(".")
+                name, ending = _named(member)
                 if name != key and files:
                     yield _pair(key, files, path)
                     files = {}
@@ -201,10 +202,8 @@ class PairFolder(Sequence[Pair]):
         self.tasks: list[str] = []
         for path in shard_paths(self.folder):
             for key, files in _places(path).items():
-                offset, size = files["json"]
-                with open(path, "rb") as file:
-                    file.seek(offset)
-                    task = json.loads(file.read(size))["task"]
+                told = _read(path, {name: place for name, place in files.items() if name == "json"})
+                task = _record(key, told, path)["task"]
                 if wanted is None or task in wanted:
                     self._places.append((path, key, files))
                     self.tasks.append(task)
@@ -216,21 +215,44 @@ class PairFolder(Sequence[Pair]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         path, key, places = self._places[index]
-        files = {}
-        with open(path, "rb") as file:
-            for ending, (offset, size) in places.items():
-                file.seek(offset)
-                files[ending] = file.read(size)
-        return _pair(key, files, path)
+        return _pair(key, _read(path, places), path)
 
 
-def _places(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Key -> file ending -> (offset, size) within a shard."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+def read_chosen(path: Path, keys: Iterable[str]) -> list[Pair]:
+    """The pairs of these keys from one shard file; of the others the places alone are looked at."""
+    places = _places(path)
+    return [_pair(key, _read(path, places.get(key, {})), path) for key in keys]
+
+
+def _named(member: tarfile.TarInfo) -> tuple[str, str]:
+    """Key and ending of a shard's file, whose key may become the name of a file elsewhere; tarfile.ReadError
+    for what no writer of shards makes."""
+    key, _, ending = member.name.partition(".")
+    if not (member.isfile() and key.isascii() and key.isdigit() and ending):
+        raise tarfile.ReadError(f"{member.name!r} in it is no file of a pair")
+    return key, ending
+
+
+_Places = dict[str, tuple[int, int]]
+"""File ending -> (offset, size) within a shard."""
+
+
+def _read(path: Path, places: _Places) -> dict[str, bytes]:
+    files = {}
+    with open(path, "rb") as file:
+        for ending, (offset, size) in places.items():
+            file.seek(offset)
+            files[ending] = file.read(size)
+    return files
+
+
+def _places(path: Path) -> dict[str, _Places]:
+    """Key -> the places of its files."""
+    found: dict[str, _Places] = {}
     try:
         with tarfile.open(path) as archive:
             for member in archive:
-                key, _, ending = member.name.partition(".")
+                key, ending = _named(member)
                 found.setdefault(key, {})[ending] = (member.offset_data, member.size)
     except (tarfile.TarError, EOFError, OSError) as damage:
         raise EmuEditError(f"shard {path} cannot be read ({damage}); build or copy it again.") from damage
@@ -238,20 +260,45 @@ def _places(path: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def _pair(key: str, files: Mapping[str, bytes], path: Path) -> Pair:
+    record = _record(key, files, path)
     try:
         masks = {k: _picture(files[f"mask.{k}.png"], "L") for k in MASK_KINDS if f"mask.{k}.png" in files}
-        record = json.loads(files["json"])
         source, target = _picture(files["source.png"], "RGB"), _picture(files["target.png"], "RGB")
+        if {target.shape[:2], *(mask.shape for mask in masks.values())} != {source.shape[:2]}:
+            raise ValueError("its pictures are not of one size")
         return Pair(key, source, target, masks, record)
     except (KeyError, ValueError, OSError) as damage:
-        raise EmuEditError(
-            f"pair {key} of shard {path} cannot be read ({type(damage).__name__}: {damage}); build or copy "
-            "the shard again."
-        ) from damage
+        raise _damaged(key, path, damage) from damage
+
+
+def _record(key: str, files: Mapping[str, bytes], path: Path) -> Mapping[str, Any]:
+    """A pair's record, in which is what its readers count on, whoever wrote the shard."""
+    try:
+        record = mapping(json.loads(files["json"]), "its record")
+        check_task(record["task"], "its record")
+        for name in ("instruction", "input_caption", "output_caption"):
+            check_text(record[name], f"its {name}")
+        check_whole(record["seed"], "its seed")
+        if record["mask_kind"] not in MASK_KINDS:
+            raise ValueError(f"its mask kind is {record['mask_kind']!r}")
+        for score in record["scores"]:
+            Score.from_json(score)
+        return record
+    except (KeyError, TypeError, ValueError, RecursionError) as damage:
+        raise _damaged(key, path, damage) from damage
+
+
+def _damaged(key: str, path: Path, damage: Exception) -> EmuEditError:
+    told = str(damage).rstrip(".")
+    told = told if isinstance(damage, EmuEditError) else f"{type(damage).__name__}: {told}"
+    return EmuEditError(f"pair {key} of shard {path} cannot be read ({told}); build or copy the shard again.")
 
 
 def _picture(data: bytes, mode: str) -> Tensor:
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as opened:
-        return torch.from_numpy(np.array(opened.convert(mode)))
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return torch.from_numpy(np.array(opened.convert(mode)))
+    except Image.DecompressionBombError as bomb:
+        raise ValueError("a picture is too large") from bomb

@@ -8,7 +8,7 @@ kept pairs have their pictures in the shards; dropped candidates are made again 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor
 from ...core.devices import usable_device
 from ...core.errors import EmuEditError
 from ...core.pairs import shards
-from ...core.pairs.recipes.base import RecipeContext, eight_bit
+from ...core.pairs.recipes.base import eight_bit
 from ...core.pairs.recipes.table import remake
 from ...core.pairs.records import PairJob
 from ...core.tasks import TASK_IDS
@@ -38,6 +38,9 @@ UNJUDGED = ("color",)
 SAME = 2 / 255  # mean absolute difference up to which a source is the world's own picture
 KEPT, SPARE, DROPPED = "kept", "spare", "dropped"
 """In a shard; passed the filters, but another of the job's was better; failed a filter."""
+
+Group = tuple[str, str]
+"""A task, and SPARE or DROPPED."""
 
 Tell = Callable[[str], None]
 
@@ -130,27 +133,37 @@ def _made_again(
     folder: Path, plan: BuildPlan, count: int, seed: int, tell: Tell
 ) -> Iterator[tuple[str, PairJob, Tensor, Tensor]]:
     """(kind, job, source, target) of `count` spare and as many dropped candidates of each task."""
-    places: dict[tuple[str, str], list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    sizes = Counter(group for group, _, _ in _not_kept(folder))
+    groups = sorted(group for group in sizes if group[0] not in UNJUDGED)
+    if not groups:
+        return
+    chance = np.random.default_rng(seed)
+    chosen = {group: {int(k) for k in chance.permutation(sizes[group])[:count]} for group in groups}
+    drawn: dict[Group, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    seen: Counter[Group] = Counter()
+    for group, job, record in _not_kept(folder):
+        if seen[group] in chosen.get(group, ()):
+            drawn[group].append((job, record))
+        seen[group] += 1
+    plan = replace(plan, device=usable_device(plan.device))
+    context = context_of(plan, world_of(plan))
+    for task, kind in groups:
+        some = drawn[task, kind]
+        tell(f"{task}: {len(some)} of {sizes[task, kind]} {kind} candidates made again")
+        for job, record in some:
+            one = remake(context, PairJob.from_json(job), record)
+            yield kind, PairJob.from_json(job), eight_bit(one.source), eight_bit(one.target)
+
+
+def _not_kept(folder: Path) -> Iterator[tuple[Group, dict[str, Any], dict[str, Any]]]:
+    """(task and kind, job, candidate) of all that is in no shard, in order; the records are read as they are
+    asked for, for there may be more of them than memory holds."""
     for path in sorted((folder / shards.RECORDS).glob("[0-9]*.jsonl")):
         for row in read_rows(path):
             for one in row["candidates"]:
                 if not one["key"]:
                     kind = SPARE if one["verdict"]["kept"] else DROPPED
-                    places[task_of(row), kind].append((row["job"], one["candidate"]))
-    chance = np.random.default_rng(seed)
-    context: RecipeContext | None = None
-    for (task, kind), all_of_it in sorted(places.items()):
-        if task in UNJUDGED:
-            continue
-        if context is None:
-            plan = replace(plan, device=usable_device(plan.device))
-            context = context_of(plan, world_of(plan))
-        chosen = chance.permutation(len(all_of_it))[:count]
-        tell(f"{task}: {len(chosen)} of {len(all_of_it)} {kind} candidates made again")
-        for place in sorted(int(k) for k in chosen):
-            job, record = all_of_it[place]
-            one = remake(context, PairJob.from_json(job), record)
-            yield kind, PairJob.from_json(job), eight_bit(one.source), eight_bit(one.target)
+                    yield (task_of(row), kind), row["job"], one["candidate"]
 
 
 def table(found: dict[str, Any]) -> str:
