@@ -118,10 +118,10 @@ def test_words_that_do_not_fit_are_told():
 
 
 def test_words_are_found_beside_punctuation():
-    words = [["a", "(red)", "ball,", "a", "dog's", "ball", "..."]]
+    words = [["a", "(red)", "ball,", "a", "dog's", "\u201cball\u201d", "..."]]
     text = TextContext(torch.zeros(1, 9, 3), [[-1, 0, 1, 2, 3, 4, 5, 6, -1]], words)
     assert word_tokens(text, 0, "ball") == [3, 6] and word_tokens(text, 0, "red") == [2]
-    assert word_tokens(text, 0, "ball,") == [3] and word_tokens(text, 0, "...") == [7]
+    assert word_tokens(text, 0, "ball,") == [3, 6] and word_tokens(text, 0, "...") == [7]
     assert word_tokens(text, 0, "dog's") == [5] and not word_tokens(text, 0, "dog")
     assert not word_tokens(text, 0, "")
     assert equalizer(text, 0, {"ball": 2.0}).tolist() == [1, 1, 1, 2, 1, 1, 2, 1, 1]

@@ -269,11 +269,21 @@ def test_slips_are_told(backbone, change, said):
         (dict(alignment="words"), "alignment 'words' is not known; choose refine or swap"),
         (dict(guidance=float("nan")), "guidance is nan"),
         (dict(word_windows={"a": (0, 2)}), "the window of the word 'a' is 2"),
+        (dict(word_windows={"a": (0.5, 0.1)}), "'a' begins at 0.5 and ends at 0.1 .*so it holds none"),
+        (dict(word_windows={"a": (0.5, 0.5)}), "so it holds none"),
     ],
 )
 def test_settings_out_of_range(options, said):
     with pytest.raises(EmuEditError, match=said):
         PairSettings(**options)
+    assert PairSettings(word_windows={"a": (0.0, 0.0)}).word_windows  # never, on purpose
+
+
+def test_words_to_record_and_to_weigh_are_found_alike(backbone):
+    captions = (["a \u201cred\u201d ball"], ["a \u201cblue\u201d ball"])
+    weighed = replace(FREE, reweight={"blue,": 2.0}, blend_words=(("red",), ("(blue)",)))
+    maps = make(backbone, weighed, captions, seeds=[3], record_words=["red", "blue", "ball."]).maps
+    assert all(float(shown.max()) > 0 for shown in maps.values())
 
 
 def test_editors_make_no_pairs():

@@ -131,16 +131,20 @@ def symbols(text: TextContext, row: int) -> list[Hashable]:
     return [*found, "end"][: len(owners)]
 
 
-def word_tokens(text: TextContext, row: int, word: str | int) -> list[int]:
-    """Positions of a word's tokens in caption `row`: of the word with that number, or of all spelt so.
+def spelt(word: str, words: Sequence[str]) -> list[int]:
+    """Numbers of the `words`, a caption split at spaces, that are spelt as `word` is.
 
-    Captions are split at spaces: "ball" also means the "ball," before a comma, but not the other way round.
+    Punctuation at the ends of either does not count: "ball" and "ball," mean every ball.
     """
-    words = text.words[row]
-    if isinstance(word, int):
-        wanted = {word}
-    else:
-        wanted = {i for i, found in enumerate(words) if word and word in (found, found.strip(_MARKS))}
+    bare = word.strip(_MARKS)
+    return [
+        i for i, found in enumerate(words) if word and (found == word or found.strip(_MARKS) == bare != "")
+    ]
+
+
+def word_tokens(text: TextContext, row: int, word: str | int) -> list[int]:
+    """Positions of a word's tokens in caption `row`: of the word with that number, or of all `spelt` so."""
+    wanted = [word] if isinstance(word, int) else spelt(word, text.words[row])
     return [place for place, owner in enumerate(text.token_words[row]) if owner in wanted]
 
 

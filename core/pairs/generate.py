@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.alignment import word_tokens
 from ..attention.control import Loan, PairPlan, control_at
 from ..attention.local_blend import blend_mask
 from ..attention.record import MapRecorder
@@ -247,20 +248,13 @@ def _recorder(
                 columns.append((len(words), one.blend_words[branch]))
             for column, chosen in columns:
                 for word in chosen:
-                    select[branch, pair, column, _word_places(text, pair, word)] = 1.0
+                    select[branch, pair, column, word_tokens(text, pair, word)] = 1.0
             if one.blend_words is not None and not bool(select[branch, pair, len(words)].any()):
                 raise EmuEditError(
                     f"local blend: the caption {' '.join(text.words[pair])!r} holds none of the words "
                     f"{', '.join(map(repr, one.blend_words[branch]))}; name one of its words."
                 )
     return MapRecorder(select[0], select[1])
-
-
-def _word_places(text: TextContext, row: int, word: str) -> list[int]:
-    """Tokens of a word, punctuation at its ends aside, so that "ball" finds "ball,"."""
-    marks = ".,;:!?\"'()"
-    owners = {i for i, found in enumerate(text.words[row]) if found.strip(marks) == word.strip(marks)}
-    return [place for place, owner in enumerate(text.token_words[row]) if owner in owners]
 
 
 def _take(text: TextContext, rows: Sequence[int]) -> TextContext:

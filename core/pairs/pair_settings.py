@@ -36,8 +36,8 @@ class PairSettings:
     them under the mask (arXiv 2311.10089, section 7.2.1).
     alignment: "refine" ties common tokens (Emu Edit; captions of any length), "swap" ties words by place.
     word_windows: words of the target caption with cross-attention windows of their own, (start, end)
-    fractions. reweight: words of the target caption and factors of their attention (2208.01626 suggests
-    -2 to 2).
+    fractions, (0, 0) for never. reweight: words of the target caption and factors of their attention
+    (2208.01626 suggests -2 to 2).
     blend_words: (words of the source, words of the target) whose maps make a mask besides (local blend), from
     the step `blend_start` on, at `blend_threshold`.
     Raises EmuEditError for values out of range.
@@ -64,6 +64,12 @@ class PairSettings:
         for word, window in self.word_windows.items():
             for value in window:
                 check_fraction(f"the window of the word {word!r}", value)
+            start, end = window
+            if 0 < start >= end:  # (0, 0) is never, on purpose
+                raise EmuEditError(
+                    f"pair settings: the window of the word {word!r} begins at {start:g} and ends at {end:g} "
+                    "of the steps, so it holds none; give its beginning before its end."
+                )
         for name, number in (("guidance", self.guidance), *self.reweight.items()):
             if number is not None and not math.isfinite(number):
                 raise EmuEditError(f"pair settings: {name} is {number}; give a finite number.")
