@@ -12,7 +12,6 @@ from ..core.sampling import METHODS
 from ..core.tasks import TASK_IDS
 from . import host
 from .control import ControlChoice, listed
-from .detectors import make_resident as detector_resident
 from .filters import read_instructions
 from .pair_work import SEEDS, Work
 from .widgets import choice, number, socket, text, whole
@@ -75,7 +74,7 @@ class MakePair:
                     0,
                     0,
                     SEEDS - 1,
-                    "The first try's seed; the next tries count on from it.",
+                    "The first try's seed; those of the next tries follow from it.",
                     control_after_generate=True,
                 ),
                 "steps": whole(0, 0, 1000, "Denoising steps. 0: as many as the model recommends."),
@@ -126,23 +125,6 @@ class MakePair:
             },
         }
 
-    @classmethod
-    def VALIDATE_INPUTS(
-        cls,
-        instruction: str | None = None,
-        source_caption: str | None = None,
-        target_caption: str | None = None,
-    ) -> bool | str:
-        told = {
-            "instruction": instruction,
-            "source_caption": source_caption,
-            "target_caption": target_caption,
-        }
-        for name, value in told.items():
-            if value is not None and not value.strip():
-                return f"{name} is empty; write it in a sentence."
-        return True
-
     def make(
         self,
         model: Any,
@@ -174,6 +156,14 @@ class MakePair:
 
         with host.slips_of(self):
             if instructions is None:
+                boxes = {
+                    "instruction": instruction,
+                    "source_caption": source_caption,
+                    "target_caption": target_caption,
+                }
+                for name, told in boxes.items():
+                    if not told.strip():
+                        raise EmuEditError(f"{name} is empty; write it in a sentence.")
                 wanted = [
                     Instruction(
                         task,
@@ -192,7 +182,6 @@ class MakePair:
                     f"{len(wanted)} instructions came with masks, which fit one picture; wire a detector "
                     "instead of the masks."
                 )
-            host.make_resident(model)
             base = PairSettings() if control is None else control.settings
             settings = replace(
                 base, steps=steps or None, guidance=guidance or None, sampler=sampler, size=size or None
@@ -205,7 +194,5 @@ class MakePair:
                     work.notes.append("pictures are not used here: both pictures are generated.")
                 work.by_hand(wanted[0], masks, listed(words) or None)
             else:
-                if detector is not None:
-                    detector_resident(detector)
                 work.by_recipes(wanted, detector, pictures, listed(words) or None)
         return work.results()

@@ -152,6 +152,7 @@ def test_control_reads_words_and_windows():
         ({"reweight": "blue: much"}, "'much' is not a number"),
         ({"word_windows": "blue: 0.1-x"}, "is not a share"),
         ({"word_windows": "blue: 0.1-1.5"}, "0..1"),
+        ({"word_windows": "red: 0.5-0.1"}, "begins at 0.5 and ends at 0.1"),
         ({"blend_before": "ball"}, "one caption only"),
         ({"self_fraction": 1.5}, "self_fraction"),
     ],
@@ -186,7 +187,7 @@ def test_without_control_its_shares_are_drawn_for_each_seed_and_again_the_same(m
     first, again = (make(model, candidates=2)[0] for _ in range(2))
     shares = [one.parameters["self_fraction"] for one in first]
     assert shares[0] != shares[1] and all(0.3 <= share <= 0.9 for share in shares)
-    assert [one.seed for one in first] == [7, 8] and first[0].mask is None
+    assert first[0].seed == 7 and first[0].mask is None
     assert all(torch.equal(a.target, b.target) for a, b in zip(first, again, strict=True))
 
 
@@ -296,8 +297,6 @@ def test_steps_are_shown_and_can_be_interrupted(model, monkeypatch):
 def test_an_editor_makes_no_pairs():
     with pytest.raises(NodeError, match="^Make Pair: .* is an editor"):
         make(toy_backbone())
-    assert "source_caption is empty" in str(MakePair.VALIDATE_INPUTS(source_caption=" "))
-    assert MakePair.VALIDATE_INPUTS(None, None, None) is True
 
 
 def test_a_sheet_shows_all_there_is():
