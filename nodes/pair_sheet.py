@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..core.images import fit_mask
+from ..core.picture_files import to_pil
+from ..core.weights import replacing
 from . import host
 from .control import listed
 from .filters import pictures
-from .host_files import show_pictures
 from .widgets import socket, whole
 
 if TYPE_CHECKING:
@@ -78,14 +82,14 @@ class InspectPair:
         several = list(pairs)
         if not several:
             host.remark([NONE_CAME])
-            return {"ui": browser([], [], [], 0), "result": nothing()}
+            return {"ui": browser([], [], [], 0, []), "result": nothing()}
         place = min(candidate, len(several)) - 1
         notes = []
         if candidate > len(several):
             notes.append(f"There is no candidate {candidate}, so the last of {len(several)} was taken.")
         if len(several) > MOST_SHOWN:
             notes.append(
-                f"Of {len(several)} pairs the first {MOST_SHOWN} are shown; type the others' numbers."
+                f"Of {len(several)} pairs the first {MOST_SHOWN} are shown; type another's number and run."
             )
         chosen = list(listed(words)) or None
         with host.slips_of(self):
@@ -96,33 +100,75 @@ class InspectPair:
                 kept = ", ".join(one.maps) or "none"
                 notes.append(f"No map was kept of {', '.join(lacking)}; there are: {kept}.")
             sheets, strips, labels = [], [], []
-            bar = host.Progress(len(several))
-            for k, other in enumerate(several[:MOST_SHOWN]):
+            first = several[:MOST_SHOWN]
+            bar = host.Progress(len(first))
+
+            def sheet_of(k: int) -> list[dict[str, str]]:
+                name = f"sheet_{digest(several[k], chosen, tile)}"
+                return shown(name, lambda: sheet if k == place else pair_sheet(several[k], chosen, tile))
+
+            for k, other in enumerate(first):
                 host.stop_if_interrupted()
-                drawn = sheet if k == place else pair_sheet(other, chosen, tile)
-                sheets += show_pictures(drawn[None], "sheet")
-                strips += show_pictures(strip(other)[None], "pair")
+                sheets += sheet_of(k)
+                strips += shown(f"pair_{digest(other)}", partial(strip, other))
                 labels.append(label(other))
-                bar.show(k + 1, len(several))
+                bar.show(k + 1, len(first))
+            beyond = sheet_of(place) if place >= len(first) else []
             source, target, _ = pictures([one], one)
             masks = [plane(one, kind) for kind in KINDS]
         host.remark(notes)
         info = json.dumps({"number": place + 1, **one.to_json()}, ensure_ascii=False, indent=1)
-        shown = browser(sheets, strips, labels, place)
         return {
-            "ui": shown,
+            "ui": browser(sheets, strips, labels, place, beyond),
             "result": ([one], several, source, target, *masks, sheet[None], info),
         }
 
 
-def browser(sheets: list[Any], strips: list[Any], labels: list[str], place: int) -> dict[str, list[Any]]:
-    """What the browser's side is sent. Names of our own: ComfyUI would show "images" by itself."""
+def browser(
+    sheets: list[Any], strips: list[Any], labels: list[str], place: int, beyond: list[Any]
+) -> dict[str, list[Any]]:
+    """What the browser's side is sent; `beyond` is the picked sheet where it is none of `sheets`.
+
+    Names of our own: ComfyUI would show "images" by itself.
+    """
     return {
         "emu_edit_sheets": sheets,
         "emu_edit_strips": strips,
         "emu_edit_labels": labels,
         "emu_edit_picked": [place],
+        "emu_edit_beyond": beyond,
     }
+
+
+def digest(one: Candidate, words: Sequence[str] | None = None, tile: int = 0) -> str:
+    """A name for what is drawn of a candidate: the same for the same sheet, however often it is asked for."""
+    told = {**one.to_json(), "words": words, "tile": tile}
+    found = blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
+    for plane in _tensors(one):
+        found.update(repr(tuple(plane.shape)).encode())
+        found.update(plane.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _tensors(one: Candidate) -> Iterator[Tensor]:
+    yield one.source
+    yield one.target
+    for several in (one.masks, one.maps):
+        yield from (several[name] for name in sorted(several))
+
+
+def shown(name: str, draw: Callable[[], Tensor]) -> list[dict[str, str]]:
+    """How the browser asks for a picture [H,W,3] of this name, which is drawn and written only if it is new.
+
+    It lies in ComfyUI's temporary folder; nothing is drawn outside ComfyUI.
+    """
+    if host.folder_paths is None:
+        return []
+    path = Path(host.folder_paths.get_temp_directory()) / f"emu_edit_{name}.png"
+    if not path.is_file():
+        with replacing(path) as part:
+            to_pil(draw()).save(part, format="PNG", compress_level=1)
+    return [{"filename": path.name, "subfolder": "", "type": "temp"}]
 
 
 def label(candidate: Candidate) -> str:

@@ -35,6 +35,7 @@ class CandidateView {
   constructor(onPick) {
     this.onPick = onPick;
     this.sheets = [];
+    this.beyond = {}; // the sheet of a picked candidate behind the last that is listed: index -> address
     this.index = 0;
     this.element = document.createElement("div");
     this.element.className = "emu-edit-candidates";
@@ -64,12 +65,14 @@ class CandidateView {
     handToCanvas(this.part("stage"));
   }
 
-  // output: what the node sent; lists of files, and labels, one for each candidate.
+  // output: what the node sent; lists of files, and labels, one for each candidate that is listed.
   show(output) {
     const { emu_edit_sheets: sheets, emu_edit_strips: strips, emu_edit_labels: labels } = output ?? {};
+    const { emu_edit_picked: [picked] = [0], emu_edit_beyond: [beyond] = [] } = output ?? {};
     if (!Array.isArray(sheets) || !Array.isArray(strips)) return;
     this.element.style.minHeight = globalThis.LiteGraph?.vueNodesMode ? VUE_HEIGHT + "px" : "";
     this.sheets = sheets.map(address);
+    this.beyond = beyond ? { [picked]: address(beyond) } : {};
     const list = this.part("list");
     list.replaceChildren(
       ...strips.map((file, index) => {
@@ -90,7 +93,7 @@ class CandidateView {
       }),
     );
     list.hidden = !this.sheets.length;
-    this.mark(output.emu_edit_picked?.[0] ?? 0);
+    this.mark(picked ?? 0);
   }
 
   pick(index) {
@@ -102,7 +105,7 @@ class CandidateView {
     this.index = index;
     const list = this.part("list");
     [...list.children].forEach((one, i) => one.setAttribute("aria-selected", String(i === index)));
-    const sheet = this.sheets[index];
+    const sheet = this.sheets[index] ?? this.beyond[index];
     if (sheet) this.part("sheet").src = sheet;
     this.part("sheet").hidden = !sheet;
     this.part("empty").hidden = Boolean(sheet);
@@ -132,7 +135,8 @@ function attach(node) {
   });
   widget.serialize = false; // neither in the prompt nor in the saved workflow
   // A number that is typed shows that candidate at once, too.
-  if (number) also(number, "callback", (value) => !picking && value <= view.sheets.length && view.mark(value - 1));
+  const has = (value) => value <= view.sheets.length || value - 1 in view.beyond;
+  if (number) also(number, "callback", (value) => !picking && has(value) && view.mark(value - 1));
   also(node, "onExecuted", (output) => view.show(output));
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
 }
