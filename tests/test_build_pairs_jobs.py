@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_build_pairs import tree
 
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs import shards
+from emu_edit.core.pairs.filters import models as filter_models
 from emu_edit.core.pairs.instructions.backend import Answer, Trouble
 from emu_edit.core.pairs.instructions.write import Writer, WriteSettings
+from emu_edit.core.pairs.recipes.base import RecipeContext
 from emu_edit.core.pairs.records import Dropped, PairJob
 from emu_edit.training import build_pairs
 from emu_edit.training.pairs import models
+from emu_edit.training.pairs import on_ray as on_ray_module
+from emu_edit.training.pairs.filtering import judge_of
 from emu_edit.training.pairs.jobs import CaptionJobs, InstructionJobs
 from emu_edit.training.pairs.plan import BuildPlan
 from emu_edit.training.pairs.rows import part_bytes, read_rows
@@ -216,6 +224,56 @@ def test_a_picture_outside_the_folder_is_refused(tmp_path):
     job = InstructionJobs(BuildPlan(count=1), path).make([0])[0]
     with pytest.raises(EmuEditError, match="outside the folder"):
         read(job)
+
+
+def test_the_filters_share_the_depth_model_of_the_recipes(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(filter_models, "load_depth", lambda *where: loaded.append(where) or object())
+    plan = BuildPlan(count=1, captions="c.txt", pictures=str(tmp_path), depth="somewhere", filters=("depth",))
+    context = models.context_of(plan, None)
+    judge_of(plan, context)
+    assert len(loaded) == 1
+    judge_of(plan, replace(context, annotators={}))  # as of the world, which brings its own
+    assert len(loaded) == 2
+
+
+@pytest.mark.parametrize("options, device", [([], "cpu"), (["--worker-gpus", "0.5"], "cuda")])
+def test_with_ray_the_models_and_the_device_are_the_workers(options, device, tmp_path, monkeypatch):
+    """The command's own process may be one without a graphics card, and holds no model meanwhile."""
+    held, seen = [], []
+
+    class Model:
+        pass
+
+    def context_of(plan, world):
+        model = Model()
+        held.append(weakref.ref(model))
+        seen.append(plan.device)
+        return RecipeContext(finder=model, picture=model, annotators={"sketch": model})
+
+    monkeypatch.setattr(build_pairs, "context_of", context_of)
+
+    def on_ray(folder, plan, tell, workers, gpus):
+        gc.collect()
+        assert [one() for one in held] == [None]
+        seen.append(plan.device)
+        return {"pairs": 1, "jobs": 1, "shards": []}
+
+    monkeypatch.setattr(on_ray_module, "on_ray", on_ray)
+    command = ["--out", str(tmp_path), "--count", "1", "--tasks", "sketch", "--quiet", "--ray"]
+    assert build_pairs.main([*command, "--device", "auto", *options]) == 0
+    assert seen == ["cpu", device]
+
+
+def test_a_worker_without_its_device_or_models_hands_the_reason_back(capsys, tmp_path):
+    plan = BuildPlan(count=1, tasks=("color",), device="abacus")
+    threads = torch.get_num_threads()
+    made = on_ray_module.Made(json.dumps(plan.to_json()))
+    torch.set_num_threads(threads)
+    told = made({"chunk": 3, "items": b"", "slip": ""})
+    assert told["part"] == b"" and "device 'abacus' cannot be used" in told["slip"]
+    command = ["--out", str(tmp_path), "--count", "1", "--ray", "--device", "cuda"]
+    assert build_pairs.main(command) == 1 and "give --worker-gpus" in capsys.readouterr().err
 
 
 def test_options_that_do_not_fit_are_told(tmp_path, capsys):

@@ -117,12 +117,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _device(options: argparse.Namespace) -> str:
+    """The device that models run on; with Ray that of the workers, of which this process may have none."""
+    if not options.ray:
+        return usable_device(options.device)
+    if options.device == "auto":
+        return "cuda" if options.worker_gpus else "cpu"
+    if options.device.startswith("cuda") and not options.worker_gpus:
+        raise EmuEditError(
+            f"--device {options.device} with --ray: Ray hides the graphics cards from workers that ask for "
+            "none; give --worker-gpus 1, or a part of one, besides."
+        )
+    return options.device
+
+
 def run(options: argparse.Namespace, tell) -> None:
     """Build what the options ask for."""
     plan = plan_from(options)
-    plan = replace(plan, device=usable_device(plan.device))
+    plan = replace(plan, device=_device(options))
     world = world_of(plan)
-    context = context_of(plan, world)
+    # With Ray the models of this process only tell what can be made, and it may have no graphics card.
+    context = context_of(replace(plan, device="cpu") if options.ray else plan, world)
     tasks, impossible = possible(plan, context)
     for task, why in impossible.items():
         tell(f"{task} is left out: {why}")
@@ -136,6 +151,7 @@ def run(options: argparse.Namespace, tell) -> None:
     if options.ray:
         from .pairs.on_ray import on_ray
 
+        del context
         manifest = on_ray(options.out, plan, tell, options.workers, options.worker_gpus)
     else:
         jobs = jobs_of(plan, world, known_names(options.out))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.pairs.filters.judge import judge_all
 from ...core.pairs.filters.standard import NAMES, Thresholds, standard_filters
+from ...core.pairs.recipes.annotators import DepthAnnotator
 from ...core.pairs.recipes.base import RecipeContext
 from ...core.predictor import bundled_predictor
 from .plan import BuildPlan
@@ -26,7 +27,10 @@ def judge_of(plan: BuildPlan, context: RecipeContext) -> Judge:
 
         # Pictures squashed, not cropped, as InstructPix2Pix prepares them for the filter.
         scorer = Scorer(preset("paper-like"), clip=load_clip(Path(plan.scorer), plan.device))
-    if plan.depth:
+    annotator = context.annotators.get("depth")
+    if isinstance(annotator, DepthAnnotator):
+        depth = annotator.depth
+    elif plan.depth:
         from ...core.pairs.filters.models import load_depth
 
         depth = load_depth(plan.depth, plan.device)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ...core.devices import usable_device
 from ...core.errors import EmuEditError
 from .filtering import judge_of
 from .jobs import Jobs, known_names
-from .models import context_of, jobs_of, world_of
-from .plan import BuildPlan
+from .models import LOCAL, context_of, jobs_of, world_of
+from .plan import GRAMMAR, WORLD, BuildPlan
 from .run import Results, Tell, build
 from .stages import Maker, completed, items_from_lines, items_to_lines
 from .store import Store
@@ -44,7 +46,10 @@ def on_ray(folder: Path, plan: BuildPlan, tell: Tell, workers: int = 0, gpus: fl
         if not workers:
             cards = int(ray.cluster_resources().get("GPU", 0))
             workers = max(1, int(cards / gpus)) if gpus else 2
-        jobs = jobs_of(plan, world_of(plan), known_names(folder))
+        # Here jobs are only counted: the tasks that write instructions load the language model themselves.
+        local = plan.captions != WORLD and plan.instructions.startswith(LOCAL)
+        counted = replace(plan, instructions=GRAMMAR) if local else plan
+        jobs = jobs_of(counted, world_of(plan), known_names(folder))
         names = tuple(getattr(jobs, "names", ()))
 
         def results(store: Store, total: int) -> Results:
@@ -123,17 +128,23 @@ def _planned(told: str, names: tuple[str, ...]) -> tuple[BuildPlan, Jobs]:
 class Made:
     """Stage two, an actor with the models: jobs -> the chunk's part."""
 
+    slip = ""  # why it has no models
+
     def __init__(self, told: str) -> None:
         import torch
 
         torch.set_num_threads(1)  # as many workers as cores, and sums that do not depend on how many
         plan = BuildPlan.from_json(json.loads(told))
-        context = context_of(plan, world_of(plan))
-        self.maker = Maker(plan, context, judge_of(plan, context))
+        try:
+            usable_device(plan.device)
+            context = context_of(plan, world_of(plan))
+            self.maker = Maker(plan, context, judge_of(plan, context))
+        except EmuEditError as slip:  # raised here, Ray would start the actor again and wrap it in a trace
+            self.slip = str(slip)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["slip"]:
-            return {"chunk": row["chunk"], "part": b"", "slip": row["slip"]}
+        if slip := row["slip"] or self.slip:
+            return {"chunk": row["chunk"], "part": b"", "slip": slip}
         try:
             part = self.maker.part(int(row["chunk"]), items_from_lines(row["items"]))
         except EmuEditError as slip:  # such as DiskFull: the driver ends the run with this sentence
