@@ -191,6 +191,48 @@ def test_killed_at_every_step_of_going_further_finished_pairs_stay(ended, tmp_pa
     assert kill > 20 and asked == list(range(len(first), len(first) + len(asked)))
 
 
+@pytest.mark.parametrize("shard", range(6))
+def test_a_count_lowered_to_what_is_there_ends_the_build_as_one_to_that_count(shard, tmp_path, monkeypatch):
+    """Killed once a shard is whole, and again at every step of ending there."""
+    plan = replace(PLAN, count=40, shard_jobs=4)
+
+    def stop(step, path):
+        if (step, path.name) == ("renamed", f"{shard:08d}.json"):
+            raise Killed
+
+    monkeypatch.setattr(durable, "at_step", stop)
+    with pytest.raises(Killed):
+        toy_build(tmp_path / "first", plan)
+    undisturbed(monkeypatch)
+    less = replace(plan, count=len(pairs_of(tmp_path / "first")))
+    toy_build(tmp_path / "whole", less)
+    kill, killed = 0, True
+    while killed:
+        folder, jobs, count = tmp_path / "lowered", ToyJobs(), iter(range(10**6))
+        shutil.copytree(tmp_path / "first", folder)
+
+        def kill_at(step, path, count=count, kill=kill):
+            if next(count) == kill:
+                raise Killed
+
+        monkeypatch.setattr(durable, "at_step", kill_at)
+        try:
+            toy_build(folder, less, jobs)
+            killed = False
+        except Killed:
+            undisturbed(monkeypatch)
+            toy_build(folder, less, jobs)
+        assert tree(folder) == tree(tmp_path / "whole"), f"killed at step {kill}"
+        assert jobs.made == 0
+        shutil.rmtree(folder)
+        kill += 1
+    undisturbed(monkeypatch)
+    toy_build(tmp_path / "first", less)
+    for name in ("first", "longer"):
+        toy_build(tmp_path / name, plan)
+    assert tree(tmp_path / "first") == tree(tmp_path / "longer")
+
+
 def test_a_server_that_is_away_leaves_a_finished_build_finished(tmp_path):
     plan = replace(PLAN, count=10)
     toy_build(tmp_path, plan, Fickle(first := []))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ...core.pairs import shards
 from .plan import BuildPlan
+from .rows import DOUBLE, Tally, kept_keys
 
 Row = Mapping[str, Any]
 """What became of a job (rows.py); here its "number", "job" and "dropped" are enough."""
@@ -27,6 +28,30 @@ def may_grow(summaries: Sequence[Mapping[str, Any]], plan: BuildPlan, total: int
         return False  # enough already, or fewer jobs than gave what is there: opened, it would shrink
     count_before, total_before = summaries[-1]["limit"]
     return pairs >= count_before or total > total_before
+
+
+def ended(rows: Sequence[Row], plan: BuildPlan, total: int) -> dict[str, Any]:
+    """What the summary of a full shard with these rows says when it ends with its last pair, as the shard of
+    a build to just so many pairs does: the jobs after it that share its chunk are the "rest"."""
+    last = max(place for place, row in enumerate(rows) if kept_keys(row))
+    chunk = rows[last]["number"] // plan.chunk_jobs
+    after = [row for row in rows[last + 1 :] if row["number"] // plan.chunk_jobs == chunk]
+    tally = Tally()
+    for row in rows[: last + 1]:
+        tally.add(row)
+    return {
+        "jobs": last + 1,
+        "cut": True,
+        "limit": [plan.count, total],
+        "rest": [{"number": row["number"], "job": row["job"], "dropped": _own(row)} for row in after],
+        "barren": len(after),
+        "tally": tally.to_json(),
+    }
+
+
+def _own(row: Row) -> Any:
+    """Why a job came to nothing of itself, and not for what other jobs gave."""
+    return row["dropped"] if row["dropped"] and row["dropped"]["stage"] != DOUBLE else None
 
 
 def in_chunks(rows: Iterable[Row], plan: BuildPlan) -> Iterator[tuple[int, list[Row]]]:

@@ -131,6 +131,7 @@ class Store:
         Its files stay, and are what a finished build has, until the longer one is written.
         """
         found = list(self.summaries())
+        self._end(found)
         opened = found.pop() if growth.may_grow(found, self.plan, self.total) else None
         for summary in found:
             self.kept += summary["pairs"]
@@ -149,6 +150,25 @@ class Store:
             for chunk, some in growth.in_chunks(rows, self.plan):
                 if not self.part_path(chunk).is_file():
                     self._write_down(chunk, some)
+
+    def _end(self, found: list[dict[str, Any]]) -> None:
+        """End the build with its finished shards if they hold all pairs that it is asked for by now."""
+        if sum(summary["pairs"] for summary in found) < self.plan.count:
+            return
+        while not found[-1]["cut"] and not found[-1]["pairs"]:
+            found.pop()
+            name = f"{len(found):08d}"
+            for path in (self.folder / shards.SHARDS / f"{name}.tar", self.records_path(len(found))):
+                remove(path)
+            remove(self.summary_path(len(found)))  # last, so that a kill before it changes nothing
+        shard = len(found) - 1
+        rows = list(read_rows(self.records_path(shard)))
+        if not found[-1]["cut"]:
+            found[-1] |= growth.ended(rows, self.plan, self.total)
+            write_whole(self.summary_path(shard), shards.dump(found[-1]) + b"\n")
+        if len(rows) > found[-1]["jobs"]:  # now, or since a kill just here
+            lines = (shards.dump(row) + b"\n" for row in rows[: found[-1]["jobs"]])
+            write_whole(self.records_path(shard), lines)
 
     def _open_short(self, chunk: int) -> None:
         """Take back a part that was made when the jobs ended within its chunk, or of which a language model
