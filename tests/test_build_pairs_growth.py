@@ -7,8 +7,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from test_build_pairs import PLAN, Killed, ToyJobs, kept_jobs, toy, toy_build, toy_judge, tree  # noqa: F401
-from test_build_pairs_faults import rows_of
+from test_build_pairs import PLAN, Killed, Strength, ToyJobs, kept_jobs, toy, toy_build, toy_judge, tree  # noqa: F401
+from test_build_pairs_faults import number_of, rows_of
 from test_build_pairs_jobs import READY
 
 from emu_edit.core.errors import EmuEditError
@@ -191,10 +191,24 @@ def test_killed_at_every_step_of_going_further_finished_pairs_stay(ended, tmp_pa
     assert kill > 20 and asked == list(range(len(first), len(first) + len(asked)))
 
 
+def but_for(weak, look=Strength.look):
+    """The toy filter, for which the candidates of these jobs are all too weak."""
+
+    def strict(self, candidates):
+        made = [
+            replace(one, parameters={"strength": 0.0}) if number_of(one) in weak else one
+            for one in candidates
+        ]
+        return look(self, made)
+
+    return strict
+
+
 @pytest.mark.parametrize("shard", range(6))
 def test_a_count_lowered_to_what_is_there_ends_the_build_as_one_to_that_count(shard, tmp_path, monkeypatch):
     """Killed once a shard is whole, and again at every step of ending there."""
-    plan = replace(PLAN, count=40, shard_jobs=4)
+    plan = replace(PLAN, count=20, shard_jobs=4)
+    monkeypatch.setattr(Strength, "look", but_for(range(9, 17)))  # two of the shards are empty
 
     def stop(step, path):
         if (step, path.name) == ("renamed", f"{shard:08d}.json"):
