@@ -3,8 +3,8 @@
     python -m emu_edit.training.small.train --run runs/small --minutes 60
 
 Stop it at any time; the same command goes on. (Only the reading of a new run, some twenty minutes before the
-first picture, then begins anew: see reading.py.) `--export runs/editor` writes the editor that nodes load, and
-the base beside it, in runs/editor_base.
+first picture, then begins anew: see reading.py.) `--export runs/editor` writes the editor that nodes load,
+and the base beside it, in runs/editor_base.
 """
 
 from __future__ import annotations
