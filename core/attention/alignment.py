@@ -17,7 +17,7 @@ from ..backbone import TextContext
 from ..errors import EmuEditError
 
 GAP, MATCH, MISMATCH = 0, 1, -1
-_MARKS = string.punctuation + "\u201c\u201d\u2018\u2019\u2026"  # what a caption may write a word between
+MARKS = string.punctuation + "\u201c\u201d\u2018\u2019\u2026"  # what a caption may write a word between
 
 
 def needleman_wunsch(source: Sequence[Hashable], target: Sequence[Hashable]) -> list[int]:
@@ -136,9 +136,9 @@ def spelt(word: str, words: Sequence[str]) -> list[int]:
 
     Punctuation at the ends of either does not count: "ball" and "ball," mean every ball.
     """
-    bare = word.strip(_MARKS)
+    bare = word.strip(MARKS)
     return [
-        i for i, found in enumerate(words) if word and (found == word or found.strip(_MARKS) == bare != "")
+        i for i, found in enumerate(words) if word and (found == word or found.strip(MARKS) == bare != "")
     ]
 
 

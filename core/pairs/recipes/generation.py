@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...attention.alignment import MARKS
 from ...backbone import Backbone
 from ...edit import starting_noise
 from ...errors import EmuEditError
@@ -118,7 +119,7 @@ def tied(
 
 def differing(before: str, after: str) -> list[str]:
     """The words of either caption that the other lacks, in order, without punctuation at their ends."""
-    first, second = ([word.strip(".,;:!?\"'()") for word in caption.split()] for caption in (before, after))
+    first, second = ([word.strip(MARKS) for word in caption.split()] for caption in (before, after))
     found = [w for w in first if w not in second] + [w for w in second if w not in first]
     return [word for word in dict.fromkeys(found) if word]
 
