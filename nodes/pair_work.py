@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from torch import Tensor
 from ..core.attention.alignment import spelt
 from ..core.errors import EmuEditError
 from ..core.images import check_images, fill_size
-from ..core.pairs.faults import told
-from ..core.pairs.filters.base import Poll
 from . import host
 from .control import ControlChoice
 from .detectors import cancellable
@@ -41,6 +40,8 @@ class Work:
     def __init__(
         self, model: Any, settings: PairSettings, control: ControlChoice | None, seed: int, tries: int
     ) -> None:
+        from ..core.pairs.filters.base import Poll
+
         self.model, self.settings, self.control = model, settings, control
         self.seed, self.tries = seed, tries
         self.on = control is None or control.on
@@ -117,7 +118,6 @@ class Work:
             chosen = self.settings.turned() if task in ERASED else self.settings
             return {**fixed, "generation": chosen.to_json()}
 
-        self._check_room(len(wanted), sum(self._of_one(one.task) for one in wanted))
         self._note_words(words, wanted)
         count = Steps(self.model, 2 * self.steps * self.tries * len(wanted), self.poll)
         jobs = [
@@ -138,6 +138,9 @@ class Work:
             words=None if words is None else tuple(words),
             on_step=count,
         )
+        able = [one for one in wanted if not missing(context, one.task)]
+        self._check_room(len(able), sum(self._of_one(one.task) for one in able))
+        faults: list[Exception] = []
         for row, job in enumerate(jobs):
             name = f"{job.task}, {job.instruction.instruction!r}"
             why = missing(context, job.task)
@@ -148,10 +151,14 @@ class Work:
                     some = candidates_of(context, job)
                 except Exception as problem:  # this one's alone: what the others give is not lost
                     why = self._told(problem)
+                    faults.append(problem)
             self._keep(some, job)
             self.lines.append(f"{name}: none: {why}" if why else f"{name}: {len(some)} candidates.")
             count.reach(2 * self.steps * self.tries * (row + 1))
         if not self.made:
+            for problem in faults:
+                if not isinstance(problem, EmuEditError):  # ComfyUI knows what to do about some
+                    raise problem
             raise EmuEditError(f"no pair came of {len(jobs)} instructions; the first: {self.lines[0]}")
 
     def _of_one(self, task: str) -> int:
@@ -184,9 +191,13 @@ class Work:
         """A fault in a line. What ComfyUI stops a run with is none, and goes on its way."""
         if self.poll.stopped is not None:
             raise self.poll.stopped from None
+        from ..core.pairs.faults import told
+
         # ComfyUI's progress bar asks by itself.
         if isinstance(problem, getattr(host.comfy_memory, "InterruptProcessingException", ())):
             raise problem
+        if not isinstance(problem, EmuEditError):
+            logging.getLogger(__name__).warning("Make Pair goes on after a fault.", exc_info=problem)
         return told(problem)
 
     def _keep(self, some: Sequence[Candidate], job: PairJob) -> None:

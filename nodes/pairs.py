@@ -38,7 +38,7 @@ class MakePair:
         "Their pictures before the edit.",
         "Their pictures after the edit.",
         "The masks they were made under; white where the whole picture might change.",
-        "What each was made with, one JSON object a line: with its seed it can be made again.",
+        "What each was made with, one JSON object a line: by hand, its seed makes it again.",
         "How many candidates there are of each instruction, and what came to nothing and why.",
         "How many candidates there are.",
     )

@@ -101,23 +101,24 @@ class Deaf(Server):
         self.word = word
 
     def answer(self, request):
-        if self.word and self.word in request.caption:
+        words = (self.word,) if isinstance(self.word, str) else self.word or ()
+        if any(word in request.caption for word in words):
             raise Trouble("the server answers 500")
         return super().answer(request)
 
 
-def build_with(server, folder, count=6):
-    """A build from captions in chunks of two, of which no job becomes a pair."""
+def build_with(server, folder, count=6, size=2):
+    """A build from captions in chunks of `size`, of which no job becomes a pair."""
 
     def part(chunk, items):
-        rows = [{"number": 2 * chunk + k, "job": None, "dropped": None} for k in range(len(items))]
+        rows = [{"number": size * chunk + k, "job": None, "dropped": None} for k in range(len(items))]
         for row, item in zip(rows, items, strict=True):
             row["job" if isinstance(item, PairJob) else "dropped"] = item.to_json()
         return part_bytes([], [row | {"candidates": []} for row in rows])
 
     captions = folder.parent / "captions.txt"
     captions.write_text("".join(f"cat {n}\n" for n in range(count)))
-    plan = BuildPlan(count=1, tasks=("color",), captions=str(captions), chunk_jobs=2, shard_jobs=2)
+    plan = BuildPlan(count=1, tasks=("color",), captions=str(captions), chunk_jobs=size, shard_jobs=size)
     writer = Writer(server, WriteSettings(tries=1, wait=0), sleep=lambda seconds: None)
     jobs = CaptionJobs(plan, lambda some: models._write(writer, some))
     with pytest.raises(EmuEditError) as end:
@@ -143,6 +144,14 @@ def test_a_question_that_the_server_fails_over_is_dropped_in_the_end(tmp_path):
     assert "the jobs ran out" in build_with(Deaf([], "cat 3"), tmp_path / "out")
     rows = [r for path in sorted((tmp_path / "out" / "records").glob("*.jsonl")) for r in read_rows(path)]
     assert [row["dropped"] and row["dropped"]["stage"] for row in rows] == [None] * 3 + ["away"] + [None] * 2
+
+
+def test_questions_that_a_server_fails_over_are_told_from_an_outage(tmp_path):
+    """Three in one chunk, asked again and again: another's answer between shows that the server is there."""
+    bad = ("cat 1", "cat 2", "cat 3")
+    assert "the jobs ran out" in build_with(Deaf([], bad), tmp_path / "out", 8, size=4)
+    rows = [r for path in sorted((tmp_path / "out" / "records").glob("*.jsonl")) for r in read_rows(path)]
+    assert [bool(row["dropped"]) for row in rows] == [False] + [True] * 3 + [False] * 4
 
 
 def test_ready_instructions_and_lines_that_are_none(tmp_path):

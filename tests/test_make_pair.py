@@ -13,6 +13,7 @@ from test_pair_nodes import WORDS, Finder, make, square
 from torch import nn
 from toy_models import toy_backbone
 
+from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs import by_hand
 from emu_edit.core.pairs.recipes import table
 from emu_edit.core.pairs.records import Instruction
@@ -75,12 +76,16 @@ def breaks(monkeypatch, module, name, at, problem):
     monkeypatch.setattr(module, name, called)
 
 
-def test_one_instruction_that_breaks_leaves_the_others(model, monkeypatch):
+def test_one_instruction_that_breaks_leaves_the_others(model, monkeypatch, caplog):
     breaks(monkeypatch, table, "candidates", 2, RuntimeError("out of memory\nand so on"))
     *_, report, count = make(model, instructions=listed(3), detector=Finder())
     assert count == 6 and "local, '1': none: RuntimeError: out of memory" in report.splitlines()
+    assert "Traceback" in caplog.text and "goes on after a fault" in caplog.text
     breaks(monkeypatch, table, "candidates", 1, RuntimeError("out of memory"))
-    with pytest.raises(NodeError, match="no pair came of 1 instructions.*out of memory"):
+    with pytest.raises(RuntimeError, match="out of memory"):  # as it came: ComfyUI knows what to do about it
+        make(model, instructions=listed(1), detector=Finder())
+    breaks(monkeypatch, table, "candidates", 1, EmuEditError("nothing fits"))
+    with pytest.raises(NodeError, match="no pair came of 1 instructions.*nothing fits"):
         make(model, instructions=listed(1), detector=Finder())
 
 
@@ -128,6 +133,8 @@ def test_more_pictures_than_memory_holds_are_refused_before_anything_is_made(mod
     with pytest.raises(NodeError, match="3 instructions with 1 candidates each.* up to 9 pairs of 64 x 64"):
         make(model, instructions=listed(3), detector=Finder())
     assert make(model, instructions=listed(6, "global"))[-1] == 6  # of which a try makes one
+    unable = listed(3) + "\n" + listed(6, "global")  # without a detector local cannot be made
+    assert make(model, instructions=unable)[-1] == 6
 
 
 def test_neighbouring_seeds_share_no_try(model):

@@ -110,7 +110,8 @@ def completed(
     others, and again those that failed as nobody foresaw or found a language model away.
 
     Those that find it away now are asked for again after the others, ASKED times in all: not for ever, for
-    there are questions that a server fails over.
+    there are questions that a server fails over. One that was answered is asked with them, and shows whether
+    the server is there at all; its first answer stays.
     """
     items = dict(enumerate(known))
     again: tuple[str, ...] = (FAULT, AWAY)
@@ -122,9 +123,16 @@ def completed(
         ]
         if not todo:
             break
-        items |= zip(todo, items_of(make, [numbers[place] for place in todo]), strict=True)
+        answered = [place for place in sorted(items) if not _is_away(items[place])]
+        probe = answered[:1] if any(_is_away(items.get(place)) for place in todo) else []
+        found = items_of(make, [numbers[place] for place in (*probe, *todo)])
+        items |= zip(todo, found[len(probe) :], strict=True)
         again = (AWAY,)
     return [items[place] for place in sorted(items)]
+
+
+def _is_away(item: Item | None) -> bool:
+    return isinstance(item, Dropped) and item.stage == AWAY
 
 
 def items_to_lines(items: Sequence[Item]) -> bytes:
