@@ -156,9 +156,9 @@ class Work:
             self.lines.append(f"{name}: none: {why}" if why else f"{name}: {len(some)} candidates.")
             count.reach(2 * self.steps * self.tries * (row + 1))
         if not self.made:
-            for problem in faults:
-                if not isinstance(problem, EmuEditError):  # ComfyUI knows what to do about some
-                    raise problem
+            for fault in faults:
+                if not isinstance(fault, EmuEditError):  # ComfyUI knows what to do about some
+                    raise fault
             raise EmuEditError(f"no pair came of {len(jobs)} instructions; the first: {self.lines[0]}")
 
     def _of_one(self, task: str) -> int:
