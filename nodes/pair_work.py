@@ -189,15 +189,15 @@ class Work:
 
     def _told(self, problem: Exception) -> str:
         """A fault in a line. What ComfyUI stops a run with is none, and goes on its way."""
-        if self.poll.stopped is not None:
-            raise self.poll.stopped from None
         from ..core.pairs.faults import told
 
+        if self.poll.stopped is not None:
+            raise self.poll.stopped from None
         # ComfyUI's progress bar asks by itself.
         if isinstance(problem, getattr(host.comfy_memory, "InterruptProcessingException", ())):
             raise problem
         if not isinstance(problem, EmuEditError):
-            logging.getLogger(__name__).warning("Make Pair goes on after a fault.", exc_info=problem)
+            logging.getLogger(__name__).warning("Make Pair met a fault.", exc_info=problem)
         return told(problem)
 
     def _keep(self, some: Sequence[Candidate], job: PairJob) -> None:

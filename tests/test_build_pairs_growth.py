@@ -61,6 +61,31 @@ def undisturbed(monkeypatch):
     monkeypatch.setattr(durable, "at_step", lambda step, path: None)
 
 
+def at_every_step(monkeypatch, begun, plan, jobs_of):
+    """A copy of a build gone on with, killed at its first step and gone on with again; then killed at the
+    second, and so on, and last not at all. Yields the step, the folder, and the jobs of both starts.
+    """
+    kill, killed = 0, True
+    while killed:
+        folder, jobs, count = begun.with_name("gone on with"), jobs_of(), iter(range(10**6))
+        shutil.copytree(begun, folder)
+
+        def stop(step, path, count=count, kill=kill):
+            if next(count) == kill:
+                raise Killed
+
+        monkeypatch.setattr(durable, "at_step", stop)
+        try:
+            toy_build(folder, plan, jobs)
+            killed = False
+        except Killed:
+            undisturbed(monkeypatch)
+            toy_build(folder, plan, jobs)
+        yield kill, folder, jobs
+        shutil.rmtree(folder)
+        kill += 1
+
+
 @pytest.mark.parametrize("name", ["work/00000002.tar", "shards/00000001.tar"])
 def test_a_last_chunk_that_was_shorter_gets_the_jobs_that_came(name, tmp_path, monkeypatch):
     """Killed when the chunk's instructions are on the disk, or its part, for as many jobs as there were."""
@@ -167,28 +192,12 @@ def test_killed_at_every_step_of_going_further_finished_pairs_stay(ended, tmp_pa
     before = pairs_of(tmp_path / "first")
     assert first == list(range(len(first))) and 0 < len(before) < 6
     assert len(first) % plan.shard_jobs  # it ended within a shard
-    kill, killed = 0, True
-    while killed:
-        folder, asked, count = tmp_path / "grown", [], iter(range(10**6))
-        shutil.copytree(tmp_path / "first", folder)
-
-        def stop(step, path, count=count, kill=kill):
-            if next(count) == kill:
-                raise Killed
-
-        monkeypatch.setattr(durable, "at_step", stop)
-        try:
-            toy_build(folder, plan, Fickle(asked))
-            killed = False
-        except Killed:
-            undisturbed(monkeypatch)
-            toy_build(folder, plan, Fickle(asked))
+    kill = 0
+    for kill, folder, jobs in at_every_step(monkeypatch, tmp_path / "first", plan, lambda: Fickle([])):
         after = pairs_of(folder)
         assert after[: len(before)] == before and len(after) == 6, f"killed at step {kill}"
-        assert min(asked) == len(first), f"killed at step {kill}"
-        shutil.rmtree(folder)
-        kill += 1
-    assert kill > 20 and asked == list(range(len(first), len(first) + len(asked)))
+        assert min(jobs.asked) == len(first), f"killed at step {kill}"
+    assert kill > 20 and jobs.asked == list(range(len(first), len(first) + len(jobs.asked)))
 
 
 def but_for(weak, look=Strength.look):
@@ -220,26 +229,9 @@ def test_a_count_lowered_to_what_is_there_ends_the_build_as_one_to_that_count(sh
     undisturbed(monkeypatch)
     less = replace(plan, count=len(pairs_of(tmp_path / "first")))
     toy_build(tmp_path / "whole", less)
-    kill, killed = 0, True
-    while killed:
-        folder, jobs, count = tmp_path / "lowered", ToyJobs(), iter(range(10**6))
-        shutil.copytree(tmp_path / "first", folder)
-
-        def kill_at(step, path, count=count, kill=kill):
-            if next(count) == kill:
-                raise Killed
-
-        monkeypatch.setattr(durable, "at_step", kill_at)
-        try:
-            toy_build(folder, less, jobs)
-            killed = False
-        except Killed:
-            undisturbed(monkeypatch)
-            toy_build(folder, less, jobs)
+    for kill, folder, jobs in at_every_step(monkeypatch, tmp_path / "first", less, ToyJobs):
         assert tree(folder) == tree(tmp_path / "whole"), f"killed at step {kill}"
         assert jobs.made == 0
-        shutil.rmtree(folder)
-        kill += 1
     undisturbed(monkeypatch)
     toy_build(tmp_path / "first", less)
     for name in ("first", "longer"):

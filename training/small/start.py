@@ -64,10 +64,10 @@ def check_recipe(editor: DiffusersBackbone, recipe: Recipe, run: Path) -> None:
 def taken_over(old: DiffusersBackbone, fresh: DiffusersBackbone, recipe: Recipe) -> DiffusersBackbone:
     """`fresh` with all of `old` that fits: words, tasks, and each layer of the same place and shape.
 
-    Grids are matched from the coarsest up, so a network that got finer ones keeps its inside; further
-    layers of a grid and new attention start where they change nothing. An editor of the same recipe is taken
-    over whole. Raises EmuEditError for an editor that predicts something else or has task vectors of another
-    width.
+    Grids are matched from the coarsest up, so a network that got finer ones keeps its inside; further layers
+    of a grid and new attention start where they change nothing, and layers that the recipe lacks are left
+    out, trained or not. An editor of the same recipe is taken over whole. Raises EmuEditError for an editor
+    that predicts something else or has task vectors of another width.
     """
     if old.predicts != "change" or old.task_width != fresh.task_width or old.conditioner is None:
         raise EmuEditError(
