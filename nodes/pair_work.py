@@ -50,6 +50,8 @@ class Work:
         self.notes: list[str] = []
         self.poll = Poll(host.stop_if_interrupted)
         filled = settings.filled(model)
+        if self.on:
+            filled.check_windows()
         self.steps = int(filled.steps or 1)
         self.height, self.width = filled.size  # type: ignore[misc]
 

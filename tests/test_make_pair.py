@@ -9,12 +9,13 @@ import pytest
 import torch
 from interruption import Stopped
 from test_lent_models import Manager
-from test_pair_nodes import WORDS, Finder, make, square
+from test_pair_nodes import WORDS, Finder, control, make, square
 from torch import nn
 from toy_models import toy_backbone
 
 from emu_edit.core.errors import EmuEditError
 from emu_edit.core.pairs import by_hand
+from emu_edit.core.pairs.pair_settings import PairSettings
 from emu_edit.core.pairs.recipes import table
 from emu_edit.core.pairs.records import Instruction
 from emu_edit.nodes import detectors, host, pair_work
@@ -135,6 +136,19 @@ def test_more_pictures_than_memory_holds_are_refused_before_anything_is_made(mod
     assert make(model, instructions=listed(6, "global"))[-1] == 6  # of which a try makes one
     unable = listed(3) + "\n" + listed(6, "global")  # without a detector local cannot be made
     assert make(model, instructions=unable)[-1] == 6
+
+
+def test_a_window_without_a_step_is_refused_before_anything_is_made(model):
+    narrow = "blue: 0.55-0.95"
+    said = "'blue', 0.55 to 0.95, holds none of the 2 steps; widen it, or take more steps"
+    with pytest.raises(NodeError, match=said):
+        make(model, control=control(word_windows=narrow), steps=2)
+    assert make(model, control=control(word_windows=narrow), steps=3)[-1]
+    assert make(model, control=control(word_windows="blue: 0"), steps=2)[-1]  # never, on purpose
+    assert make(model, control=control(word_windows=narrow, enabled=False), steps=2)[-1]
+    # What was recorded with such a window can be made again.
+    stored = PairSettings(steps=2, word_windows={"blue": (0.55, 0.95)}).to_json()
+    assert PairSettings.from_json(stored).word_windows == {"blue": (0.55, 0.95)}
 
 
 def test_neighbouring_seeds_share_no_try(model):

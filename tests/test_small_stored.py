@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 def sitting(run, samples, pairs, **more):
     options = {"size": 32, "minutes": 60, "anneal": 0, "start": None, "first_sample": 0, "export": None}
-    options |= {"device": "cpu", "workers": 0, "redrawn": False, **more}
+    options |= {"device": "cpu", "precision": "fp32", "workers": 0, "redrawn": False, **more}
     recipe = replace(TINY, pictures_every=0)
     train(recipe, argparse.Namespace(run=run, samples=samples, pairs=pairs, **options))
     return load_file(run / "state.safetensors")

@@ -17,7 +17,7 @@ from emu_edit.core.errors import EmuEditError
 from emu_edit.core.positions import positions
 from emu_edit.training import evaluate
 from emu_edit.training import report as pair_report
-from emu_edit.training.small import clip, drawing, parser, reading, unseen
+from emu_edit.training.small import clip, drawing, layout, parser, reading, unseen
 from emu_edit.training.small import start as start_module
 from emu_edit.training.small import state as state_module
 from emu_edit.training.small import train as train_module
@@ -40,6 +40,7 @@ def sitting(folder, samples, recipe=TINY, **more):
         first_sample=0,
         export=None,
         device="cpu",
+        precision="fp32",
         workers=0,
     )
     for name, value in more.items():
@@ -274,6 +275,49 @@ def test_places_that_are_no_editors_are_refused_before_the_work(tmp_path, capsys
     lost = str(tmp_path / "mine_base" / "novel.txt" / "editor")
     assert train_module.main([*export[:2], "--export", lost]) == 1
     assert f"{lost} could not be written" in capsys.readouterr().err
+
+
+def test_bfloat16_computes_nearly_what_float32_does():
+    editor = build_editor(TINY, ["red"], torch.rand(8, 3, 64, 64) * 2 - 1)
+    torch.nn.init.normal_(editor.unet.conv_out.weight, std=0.1)
+    generator = torch.Generator().manual_seed(6)
+    z, image = torch.randn(2, 2, TINY.latent_channels, 8, 8, generator=generator)
+    t, ids, task = torch.tensor([999, 500]), torch.ones(2, 32, dtype=torch.long), torch.tensor([0, 3])
+    exact, fast = (Trainee(editor, TINY, bf16) for bf16 in (False, True))
+    seen = torch.zeros(2, layout.ANSWERS, 8, 8, dtype=torch.uint8)
+    seen[:, :: len(layout.QUESTIONS)] = 255
+    for trainee in (exact, fast):
+        for output in (trainee.fine_mask, trainee.coarse_mask):
+            torch.nn.init.ones_(output.weight)
+    pairs = [
+        (*trainee(z, t, ids, image, task), trainee.layout_loss(seen, seen), trainee.pictures(z, t, ids))
+        for trainee in (exact, fast)
+    ]
+    for one, other in zip(*pairs, strict=True):
+        assert other.dtype == torch.float32 and not torch.equal(one, other)
+        assert (one - other).norm() < 0.03 * one.norm()
+    weights = [weight for weight in editor.unet.parameters() if weight.requires_grad]
+    slopes = [
+        torch.cat([slope.flatten() for slope in torch.autograd.grad(found[0].square().mean(), weights)])
+        for found in pairs
+    ]
+    assert (slopes[0] - slopes[1]).norm() < 0.1 * slopes[0].norm()
+
+
+def test_a_run_in_bfloat16_keeps_float32_and_goes_on_exactly(tmp_path):
+    sitting(tmp_path / "one", 12, precision="bf16")
+    for samples in (4, 12):
+        sitting(tmp_path / "two", samples, precision="bf16")
+    sitting(tmp_path / "exact", 12)
+    one, two, exact = (load_file(tmp_path / run / "state.safetensors") for run in ("one", "two", "exact"))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert {name: tensor.dtype for name, tensor in one.items()} == {
+        name: tensor.dtype for name, tensor in exact.items()
+    }
+    name = "unet.mid_block.resnets.0.conv1.weight"
+    began = load_editor(tmp_path / "one" / "start").unet.state_dict()[name.removeprefix("unet.")]
+    moved = [(state[f"model.{name}"] - began).flatten() for state in (one, exact)]
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9 and not torch.equal(*moved)
 
 
 def test_muons_update_is_nearly_orthogonal():

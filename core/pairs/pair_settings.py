@@ -101,6 +101,19 @@ class PairSettings:
         height, width = (max(1, round(float(side or 0) / multiple)) * multiple for side in sides)
         return replace(whole, size=(height, width))
 
+    def check_windows(self) -> None:
+        """Raise EmuEditError when a word's window holds none of the steps, which must be filled.
+
+        For new work: what was made and recorded with such a window is made again as it was.
+        """
+        steps = int(self.steps or 0)
+        for word, (start, end) in self.word_windows.items():
+            if end > 0 and steps_below(start, steps) >= steps_below(end, steps):  # (0, 0) is never
+                raise EmuEditError(
+                    f"pair settings: the window of the word {word!r}, {start:g} to {end:g}, holds none of "
+                    f"the {steps} steps; widen it, or take more steps."
+                )
+
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON's own types."""
         found = asdict(self)

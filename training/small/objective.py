@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -34,9 +35,10 @@ class Trainee(nn.Module):
     noise of a few thousand pictures undoes it, and Muon's steps are as long however little a gradient says.
     """
 
-    def __init__(self, editor: DiffusersBackbone, recipe: Recipe) -> None:
+    def __init__(self, editor: DiffusersBackbone, recipe: Recipe, bf16: bool = False) -> None:
         super().__init__()
         assert editor.conditioner is not None
+        self._bf16 = bf16
         self.unet, self.text_encoder, self.tasks = editor.unet, editor.text_encoder, editor.conditioner
         self.fine_mask = nn.Conv2d(recipe.channels[0], 1, 1)
         self.coarse_mask = nn.Conv2d(recipe.channels[-1], 1, 1)
@@ -77,31 +79,34 @@ class Trainee(nn.Module):
 
         return keep
 
+    def _computing(self, device: torch.device) -> AbstractContextManager[object]:
+        """Within it matrices are multiplied in bfloat16, if so asked; callers cast what comes out."""
+        return torch.autocast(device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
     def forward(self, z: Tensor, t: Tensor, ids: Tensor, image: Tensor, task: Tensor):
         """The change [B,C,h,w] and the logits of the edit's mask, fine [B,1,h,w] and on the coarsest grid."""
-        hidden = self.text_encoder(ids)[0]
-        vector = self.tasks.table(task)
-        hidden = self.tasks.condition_context(hidden, vector)
-        output = self.unet(
-            self._unet_input(z, t, image),
-            t,
-            encoder_hidden_states=hidden,
-            class_labels=vector,
-            return_dict=False,
-        )[0]
-        change = picture_change(output, image)
-        return change, self.fine_mask(self._features["fine"]), self.coarse_mask(self._features["coarse"])
+        entering = self._unet_input(z, t, image)
+        with self._computing(z.device):
+            hidden = self.text_encoder(ids)[0]
+            vector = self.tasks.table(task)
+            hidden = self.tasks.condition_context(hidden, vector)
+            output = self.unet(
+                entering, t, encoder_hidden_states=hidden, class_labels=vector, return_dict=False
+            )[0]
+            fine, coarse = self._features["fine"], self._features["coarse"]
+            logits = self.fine_mask(fine), self.coarse_mask(coarse)
+        return picture_change(output.float(), image), logits[0].float(), logits[1].float()
 
     def layout_loss(self, before: Tensor | None, after: Tensor) -> Tensor:
         """[B]: how little the features of the last pass tell of the scenes (uint8, see layout.layout), the
         mean over two outputs, or three with `before`, which is None where no picture went in.
         """
         kept = self._features
-        lost = surprise(self.middle_layout(kept["coarse"]), after)
-        lost = lost + surprise(self.answer_layout(kept["up"]), after)
-        if before is None:
-            return lost / 2
-        return (lost + surprise(self.input_layout(kept["down"]), before)) / 3
+        with self._computing(after.device):
+            told = [(self.middle_layout(kept["coarse"]), after), (self.answer_layout(kept["up"]), after)]
+            if before is not None:
+                told.append((self.input_layout(kept["down"]), before))
+        return torch.stack([surprise(logits.float(), true) for logits, true in told]).mean(0)
 
     def pictures(self, z: Tensor, t: Tensor, ids: Tensor) -> Tensor:
         """The clean latents [B,C,h,w] of noisy ones by words alone: no input picture and no task.
@@ -109,18 +114,20 @@ class Trainee(nn.Module):
         The words come by cross-attention only, not pooled as well, or attention control would have no hold.
         """
         nothing = torch.zeros(len(z), self.tasks.task_width, device=z.device)
+        entering = self._unet_input(z, t, torch.zeros_like(z))
         self._pooled = False
         try:
-            output = self.unet(
-                self._unet_input(z, t, torch.zeros_like(z)),
-                t,
-                encoder_hidden_states=self.text_encoder(ids)[0],
-                class_labels=nothing,
-                return_dict=False,
-            )[0]
+            with self._computing(z.device):
+                output = self.unet(
+                    entering,
+                    t,
+                    encoder_hidden_states=self.text_encoder(ids)[0],
+                    class_labels=nothing,
+                    return_dict=False,
+                )[0]
         finally:
             self._pooled = True
-        return output[:, : z.shape[1]]  # the gate works on the input picture, which is zero
+        return output[:, : z.shape[1]].float()  # the gate works on the input picture, which is zero
 
 
 def draw_timesteps(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
